@@ -1,0 +1,171 @@
+"""What tasks and job files are made of: names, labels, examples, attributes, and the rules they keep."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+SUFFIXES = ("_confidence", "_error", "_meta", "_scores")
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=200)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+ColumnList = Annotated[tuple[ColumnName, ...], Field(min_length=1)]
+Confidence = Annotated[float, Field(ge=0.0, le=1.0)]
+Kind = Literal["label", "labels", "struct", "cell", "bool", "text"]
+
+
+class Declared(BaseModel):
+    """Base of all that a job file declares: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class WrongField(ValueError):
+    """A rule over several fields was broken; `field` is the one to look at, below the object that was checked."""
+
+    def __init__(self, message: str, *field: str | int) -> None:
+        """Keep the field apart, so that a message about a file can point at its line."""
+        super().__init__(message)
+        self.field = field
+
+
+def as_tuple(value: Any) -> Any:
+    """Accept a YAML list where a tuple is declared (strict mode would not)."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def as_labels(value: Any) -> Any:
+    """Accept `[a, b]` and `{from_table, column}` beside `{a: description}`; a list has empty descriptions."""
+    if isinstance(value, dict) and "from_table" in value:
+        return LabelTable.model_validate(value)
+    if isinstance(value, list | tuple):
+        names = _NAMES.validate_python(tuple(value))
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"labels must differ; {', '.join(repeated)} stands more than once")
+        return dict.fromkeys(names, "")
+    if not isinstance(value, dict | LabelTable):
+        raise ValueError("takes a list of labels, or a mapping of each label to its description")
+    return value
+
+
+# What a list holds is checked before it becomes a mapping, while each name still has its place.
+_NAMES: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...], config=ConfigDict(strict=True))
+
+
+class LabelTable(Declared):
+    """Labels read from a table's column when the job starts."""
+
+    from_table: str = Field(min_length=1)
+    column: ColumnName
+
+
+LabelMap = Annotated[
+    dict[str, str],
+    BeforeValidator(as_labels, json_schema_input_type=list[str] | dict[str, str]),
+]
+Labels = Annotated[
+    dict[str, str] | LabelTable,
+    BeforeValidator(as_labels, json_schema_input_type=list[str] | LabelTable | dict[str, str]),
+]
+Columns = Annotated[ColumnList, BeforeValidator(as_tuple)]
+
+
+class Example(Declared):
+    """One worked example: the input as the prompt shows it and the answer wanted."""
+
+    input: str
+    output: str | bool | tuple[str, ...] | dict[str, Any] | None
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _list_output(cls, value: Any) -> Any:
+        return as_tuple(value)
+
+
+Examples = Annotated[tuple[Example, ...], BeforeValidator(as_tuple)]
+
+
+EXAMPLE_TYPES: dict[Kind, tuple[type, str]] = {
+    "label": (str, "text"),
+    "labels": (tuple, "a list of labels"),
+    "struct": (dict, "a mapping of attributes to values"),
+    "cell": (str, "text"),
+    "bool": (bool, "true or false"),
+    "text": (str, "text"),
+}
+
+
+def misfit(
+    kind: Kind, output: str | bool | tuple[str, ...] | dict[str, Any] | None, known: frozenset[str] | None
+) -> str:
+    """Return what is wrong with an example's output, or ""."""
+    wanted, wording = EXAMPLE_TYPES[kind]
+    if not isinstance(output, wanted):
+        return "" if output is None and wanted is str else f"takes {wording} here"
+    if known is None or output is None or isinstance(output, bool):
+        return ""
+    strange = sorted(({output} if isinstance(output, str) else set(output)) - known)
+    return f"holds {', '.join(strange)}, which this column does not declare" if strange else ""
+
+
+def check_labels(labels: dict[str, str] | LabelTable, *, least: int, field: str = "labels") -> None:
+    """Refuse too few labels, blank ones, and two that people would take for one."""
+    if isinstance(labels, LabelTable):
+        return
+    if len(labels) < least:
+        raise WrongField(f"needs at least {least} of them, got {len(labels)}", field)
+    seen: dict[str, str] = {}
+    for label in labels:
+        if not label.strip():
+            raise WrongField("one of them is empty or blank; give it a name or use `abstain`", field)
+        twin = seen.setdefault(label.strip().casefold(), label)
+        if twin != label:
+            raise WrongField(f"{twin!r} and {label!r} differ only by case or surrounding blanks", field)
+
+
+def words_of(labels: dict[str, str] | LabelTable | None, *more: str | None) -> frozenset[str] | None:
+    """Return what an example may answer; None where the labels stand in a table."""
+    if labels is None or isinstance(labels, LabelTable):
+        return None
+    return frozenset(labels) | {word for word in more if word is not None}
+
+
+def check_pattern(pattern: str | None) -> None:
+    """Refuse what is no regular expression."""
+    if pattern is None:
+        return
+    try:
+        re.compile(pattern)
+    except re.error as problem:
+        raise WrongField(f"{pattern!r} is not a regular expression: {problem}", "pattern") from problem
+
+
+AttributeType = Literal["string", "int", "float", "date", "bool", "enum", "list"]
+
+
+class Attribute(Declared):
+    """One field of an `extract`; a null field means that the text does not state it."""
+
+    type: AttributeType = "string"
+    description: str = ""
+    pattern: str | None = None
+    values: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = ()
+    of: Literal["string", "int", "float", "date", "bool"] = "string"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Attribute":
+        if (self.type == "enum") != bool(self.values):
+            raise WrongField("`values` goes with `type: enum`, and only with it", "values")
+        if self.pattern is not None and self.type != "string":
+            raise WrongField("`pattern` goes with `type: string` only", "pattern")
+        check_pattern(self.pattern)
+        return self
+
+
+def as_attribute(value: Any) -> Any:
+    """Accept `bought_on: date` for `bought_on: {type: date}`."""
+    if isinstance(value, dict):
+        return {name: {"type": spec} if isinstance(spec, str) else spec for name, spec in value.items()}
+    return value

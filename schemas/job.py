@@ -1,0 +1,203 @@
+"""The job file: one `EnrichJob`, frozen and printable, that imports neither Spark nor an engine."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from schemas.fields import ColumnName, Columns, Confidence, Declared, WrongField
+from schemas.tasks import AnyTask
+
+PART = r"[A-Za-z_][A-Za-z0-9_\-]*"
+TABLE_NAME = re.compile(rf"^{PART}(\.{PART}){{0,2}}$")
+REVISION = re.compile(r"^[0-9a-f]{40}$")
+EMBEDDED_MODELS = ("smollm2",)
+
+
+def _check_one_place(table: str | None, path: str | None) -> None:
+    if (table is None) == (path is None):
+        raise ValueError("give either `table` (a name of one to three parts) or `path` (a Delta folder), not both")
+    if table is not None and not TABLE_NAME.match(table):
+        raise WrongField(f"takes a name of one to three parts, got {table!r}; a folder goes under `path`", "table")
+
+
+class Place(Declared):
+    """A Delta table, by name or by path."""
+
+    table: str | None = None
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Place":
+        _check_one_place(self.table, self.path)
+        return self
+
+    @property
+    def text(self) -> str:
+        """The name or path, as messages show it."""
+        return self.table or self.path or ""
+
+
+class Source(Place):
+    """Where rows come from: one pinned version, optionally narrowed."""
+
+    where: str | None = None
+    version: int | None = Field(default=None, ge=0)
+    timestamp: str | None = None
+    time: ColumnName | None = None
+
+    @model_validator(mode="after")
+    def _one_version(self) -> "Source":
+        if self.version is not None and self.timestamp is not None:
+            raise WrongField("give `version` or `timestamp`, not both", "timestamp")
+        return self
+
+
+def _as_model(value: Any) -> Any:
+    """Accept `model: smollm2` for `model: {name: smollm2}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class ModelRef(Declared):
+    """One model, named in exactly one of four ways."""
+
+    name: str | None = None
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    endpoint: str | None = None
+    model: str | None = None
+    key_env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ModelRef":
+        ways = [way for way in ("name", "path", "hub", "endpoint") if getattr(self, way) is not None]
+        if len(ways) != 1:
+            got = ", ".join(ways) or "none of them"
+            raise ValueError(
+                "a model is named by one of smollm2, {path: …}, {hub: …, revision: …}, {endpoint: …, model: …}; "
+                f"got {got}"
+            )
+        if self.name is not None and self.name not in EMBEDDED_MODELS:
+            allowed = ", ".join(EMBEDDED_MODELS)
+            raise ValueError(f"{self.name!r} is no embedded model (known: {allowed}); a folder is {{path: …}}")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("`hub` and `revision` go together")
+        if self.revision is not None and not REVISION.match(self.revision):
+            raise WrongField("takes the full 40 hexadecimal digits of a commit, so that answers are pinned", "revision")
+        if (self.endpoint is None) != (self.model is None) or (self.key_env and self.endpoint is None):
+            raise ValueError("`model` and `key_env` belong to `endpoint`, and `endpoint` needs `model`")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The model as messages and provenance show it; never a key."""
+        if self.hub:
+            return f"{self.hub}@{self.revision}"
+        if self.endpoint:
+            return f"{self.model} at {self.endpoint}"
+        return self.name or self.path or ""
+
+
+class Engine(Declared):
+    """The few engine settings worth a name; `vllm` passes the rest through under vLLM's own names."""
+
+    max_model_len: int = Field(default=2048, ge=64)
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    gpu_memory_utilization: Confidence | None = None
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    keep_warm_min: float | None = Field(default=None, ge=0)
+    start_timeout_min: float = Field(default=15, gt=0)
+    gpu_hour_price: float | None = Field(default=None, ge=0)
+    python: str | None = None
+    vllm: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+    @field_validator("vllm")
+    @classmethod
+    def _ours_stay_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        ours = {
+            "model",
+            "uds",
+            "host",
+            "port",
+            "trust_remote_code",
+            "load_format",
+            "logits_processors",
+            "logprobs_mode",
+        }
+        taken = sorted(ours & {key.lstrip("-").replace("-", "_") for key in value})
+        if taken:
+            raise ValueError(f"burnish sets {', '.join(taken)} itself; take it out of `engine.vllm`")
+        return value
+
+
+class Limits(Declared):
+    """Where a run stops by itself."""
+
+    max_rows: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_minutes: float | None = Field(default=None, gt=0)
+    max_failed_share: Confidence = 0.05
+    max_reask_share: Confidence = 0.1
+
+
+class EnrichJob(Declared):
+    """What a user declares: where from, where to, with what, which columns, how sure."""
+
+    source: Source
+    key: Columns
+    target: Place | None = None
+    store: str | None = None
+    model: Annotated[ModelRef, BeforeValidator(_as_model, json_schema_input_type=str | ModelRef)]
+    engine: Engine = Engine()
+    accept: Confidence | None = None
+    on_source_delete: Literal["keep", "delete"] = "keep"
+    limits: Limits = Limits()
+    columns: Annotated[tuple[AnyTask, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = Field(
+        min_length=1
+    )
+
+    @model_validator(mode="after")
+    def _names(self) -> "EnrichJob":
+        self._check_written()
+        for index, task in enumerate(self.columns):
+            if task.in_place and not self.is_in_place:
+                message = f"{task.task} corrects column {task.name} where it stands: `target` must be the source"
+                raise WrongField(message, "columns", index)
+            if task.in_place and self.accept_of(task) is None:
+                raise WrongField(
+                    f"column {task.name} is overwritten in place and has no `accept`: give the least confidence, "
+                    "or write `accept: 0` to accept every answer",
+                    "columns",
+                    index,
+                )
+        return self
+
+    def _check_written(self) -> None:
+        """Refuse a name that two columns, or a column and the key, would share; Delta does not see case."""
+        taken = {name.casefold(): f"`key` holds {name}, which" for name in self.key}
+        for index, task in enumerate(self.columns):
+            for name in task.written:
+                owner = taken.setdefault(name.casefold(), f"columns[{index}] writes {name}, which")
+                if owner != f"columns[{index}] writes {name}, which":
+                    raise WrongField(f"{owner} this column would write too; rename it", "columns", index, "name")
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether source and target are the same table."""
+        if self.target is None:
+            return True
+        return (self.target.table, self.target.path) == (self.source.table, self.source.path)
+
+    @property
+    def target_place(self) -> Place:
+        """The table written."""
+        return self.target or Place(table=self.source.table, path=self.source.path)
+
+    def accept_of(self, task: AnyTask) -> float | None:
+        """Return the least confidence for a column: its own, else the job's."""
+        return task.accept if task.accept is not None else self.accept
+
+    def task(self, name: str) -> AnyTask:
+        """Return the task that writes `name`; KeyError if there is none."""
+        return {task.name: task for task in self.columns}[name]

@@ -1,0 +1,95 @@
+"""Columns of the tables burnish keeps for itself and of the struct it writes beside every value, as Spark DDL."""
+
+from typing import Final, Literal
+
+Status = Literal["accepted", "unchanged", "review", "kept", "skipped", "pending", "failed", "undone"]
+STATUSES: Final = ("accepted", "unchanged", "review", "kept", "skipped", "pending", "failed", "undone")
+
+META_FIELDS: Final = {
+    "status": "string",
+    "proposed": "string",
+    "question_id": "string",
+    "fingerprint": "string",
+    "inputs_after": "string",
+    "value_hash": "string",
+    "raw_score": "double",
+    "label_mass": "double",
+    "model": "string",
+    "prompt_tokens": "int",
+    "completion_tokens": "int",
+    "answered_run": "string",
+    "published_run": "string",
+    "answered_at": "timestamp",
+    "promise": "string",
+    "notes": "array<string>",
+}
+META_DDL: Final = "struct<" + ",".join(f"{name}:{kind}" for name, kind in META_FIELDS.items()) + ">"
+
+QUESTIONS: Final = {
+    "run_id": "string",
+    "bucket": "int",
+    "task": "string",
+    "fingerprint": "string",
+    "question_id": "string",
+    "inputs": "array<string>",
+    "input_bytes": "bigint",
+}
+
+# One row per question and attempt. `value` is canonical JSON; `scores` are named, so that later work can choose
+# another one without asking again; `lane` and `lane_version` are the transaction that committed the row.
+ANSWERS: Final = {
+    "question_id": "string",
+    "fingerprint": "string",
+    "task": "string",
+    "status": "string",
+    "value": "string",
+    "confidence": "double",
+    "label_mass": "double",
+    "scores": "map<string,double>",
+    "error": "string",
+    "prompt_tokens": "int",
+    "completion_tokens": "int",
+    "cached_tokens": "int",
+    "model": "string",
+    "notes": "array<string>",
+    "answered_run": "string",
+    "answered_at": "timestamp",
+    "lane": "int",
+    "lane_version": "bigint",
+}
+
+CHANGES: Final = {
+    "run_id": "string",
+    "target": "string",
+    "key": "string",
+    "column": "string",
+    "old_value": "string",
+    "new_value": "string",
+    "old_meta": "string",
+    "confidence": "double",
+    "question_id": "string",
+    "changed_at": "timestamp",
+}
+
+RUNS: Final = {
+    "run_id": "string",
+    "job": "string",
+    "target": "string",
+    "started_at": "timestamp",
+    "ended_at": "timestamp",
+    "state": "string",
+    "complete": "boolean",
+    "source_version": "bigint",
+    "target_version": "bigint",
+    "report": "string",
+}
+
+# An answer with a note that begins so goes to review, however sure the model was.
+HOLDING_NOTES: Final = ("guard:", "invalid:", "not_verbatim")
+
+BUCKETS: Final = 100_000
+
+
+def ddl(columns: dict[str, str]) -> str:
+    """Return a table's columns as one DDL string."""
+    return ", ".join(f"`{name}` {kind}" for name, kind in columns.items())

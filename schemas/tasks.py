@@ -1,0 +1,293 @@
+"""The seven tasks a column can ask for: one frozen class each, told apart by `task:`.
+
+Everything else about a task derives from its class: `kind` (what sort of value comes back, hence the Spark
+type, the decoding constraint and the parser), `inputs` (the columns that a question is made of) and
+`in_place` (whether the named column already exists and is written where it stands).
+"""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from schemas.fields import (
+    Attribute,
+    AttributeType,
+    ColumnName,
+    Columns,
+    Confidence,
+    Declared,
+    Examples,
+    Kind,
+    LabelMap,
+    Labels,
+    LabelTable,
+    Name,
+    WrongField,
+    as_attribute,
+    as_tuple,
+    check_labels,
+    check_pattern,
+    misfit,
+    words_of,
+)
+
+
+class Task(Declared):
+    """What every task has in common."""
+
+    kind: ClassVar[Kind]
+    in_place: ClassVar[bool] = False
+
+    name: Name
+    instructions: str = ""
+    examples: Examples = ()
+    accept: Confidence | None = None
+    long_input: Literal["cut", "window"] = "cut"
+    max_output_tokens: int = Field(default=64, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _examples_fit(self) -> Self:
+        for index, example in enumerate(self.examples):
+            complaint = misfit(self.kind, example.output, self.example_words)
+            if complaint:
+                raise WrongField(complaint, "examples", index, "output")
+        return self
+
+    @property
+    def example_words(self) -> frozenset[str] | None:
+        """The labels or attribute names that an example may use; None where any will do."""
+        return None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns whose values make up a question, in the order of the prompt."""
+        raise NotImplementedError
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Every column that a publish may write for this task."""
+        scores = (f"{self.name}_scores",) if self.writes_scores else ()
+        return (self.name, f"{self.name}_confidence", f"{self.name}_error", f"{self.name}_meta", *scores)
+
+    @property
+    def writes_scores(self) -> bool:
+        """Whether a column `x_scores` stands beside the value."""
+        return False
+
+
+class Classify(Task):
+    """Pick one of the labels, or abstain."""
+
+    kind: ClassVar[Kind] = "label"
+
+    task: Literal["classify"]
+    from_: Columns = Field(alias="from")
+    labels: Labels
+    abstain: str | None = None
+    scores: bool = False
+    read: Literal["auto", "menu", "text"] = "auto"
+
+    @model_validator(mode="after")
+    def _closed_set(self) -> "Classify":
+        check_labels(self.labels, least=2)
+        return self
+
+    @property
+    def example_words(self) -> frozenset[str] | None:
+        """The labels and the word for none of them."""
+        return words_of(self.labels, self.abstain)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns under `from`."""
+        return self.from_
+
+    @property
+    def writes_scores(self) -> bool:
+        """All labels' scores are written on request."""
+        return self.scores
+
+
+class Multilabel(Task):
+    """Pick every label that applies; the array keeps the declared order."""
+
+    kind: ClassVar[Kind] = "labels"
+
+    task: Literal["multilabel"]
+    from_: Columns = Field(alias="from")
+    labels: Labels
+
+    @model_validator(mode="after")
+    def _closed_set(self) -> "Multilabel":
+        check_labels(self.labels, least=1)
+        return self
+
+    @property
+    def example_words(self) -> frozenset[str] | None:
+        """The labels."""
+        return words_of(self.labels)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns under `from`."""
+        return self.from_
+
+    @property
+    def writes_scores(self) -> bool:
+        """The probability of each label always stands in `x_scores`."""
+        return True
+
+
+class Extract(Task):
+    """Fill a struct with what the text states."""
+
+    kind: ClassVar[Kind] = "struct"
+
+    task: Literal["extract"]
+    from_: Columns = Field(alias="from")
+    attributes: Annotated[
+        dict[Name, Attribute],
+        BeforeValidator(as_attribute, json_schema_input_type=dict[Name, AttributeType | Attribute]),
+        Field(min_length=1),
+    ]
+    verbatim: bool = False
+    max_output_tokens: int = Field(default=128, ge=1, le=4096)
+
+    @property
+    def example_words(self) -> frozenset[str] | None:
+        """The attributes."""
+        return frozenset(self.attributes)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns under `from`."""
+        return self.from_
+
+    @property
+    def writes_scores(self) -> bool:
+        """The confidence of each field always stands in `x_scores`."""
+        return True
+
+
+class Clean(Task):
+    """Correct the cells of one existing column where they stand."""
+
+    kind: ClassVar[Kind] = "cell"
+    in_place: ClassVar[bool] = True
+
+    task: Literal["clean"]
+    name: ColumnName
+    rules: str = Field(min_length=1)
+    context: Annotated[tuple[ColumnName, ...], BeforeValidator(as_tuple)] = ()
+    pattern: str | None = None
+    domain: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | LabelTable | None = None
+    max_edit_distance: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _guards(self) -> "Clean":
+        check_pattern(self.pattern)
+        if self.name in self.context:
+            raise WrongField(f"must not repeat the cleaned column {self.name}", "context")
+        return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Context first (it repeats from row to row), the cell last."""
+        return (*self.context, self.name)
+
+
+class Reference(Declared):
+    """A table whose exact key hits fill a cell without asking the model: source column -> key column."""
+
+    table: str = Field(min_length=1)
+    keys: dict[ColumnName, ColumnName] = Field(min_length=1)
+    value: ColumnName
+
+
+class Impute(Task):
+    """Fill the null or empty cells of one existing column."""
+
+    kind: ClassVar[Kind] = "cell"
+    in_place: ClassVar[bool] = True
+
+    task: Literal["impute"]
+    name: ColumnName
+    from_: Columns = Field(alias="from")
+    labels: Labels | None = None
+    reference: Reference | None = None
+    read: Literal["auto", "menu", "text"] = "auto"
+
+    @model_validator(mode="after")
+    def _closed_set(self) -> "Impute":
+        if self.labels is not None:
+            check_labels(self.labels, least=2)
+        if self.name in self.from_:
+            raise WrongField(f"must not hold the column to fill, {self.name}: where it is asked it is empty", "from")
+        return self
+
+    @property
+    def example_words(self) -> frozenset[str] | None:
+        """The labels, if there are any."""
+        return words_of(self.labels)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns under `from`."""
+        return self.from_
+
+
+class Match(Task):
+    """Say whether the left and the right record of a row are the same thing."""
+
+    kind: ClassVar[Kind] = "bool"
+
+    task: Literal["match"]
+    left: Columns
+    right: Columns
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Left record, then right record."""
+        return (*self.left, *self.right)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Beside the usual columns, `x_score` = p(match)."""
+        return (*super().written, f"{self.name}_score")
+
+
+class Answer(Task):
+    """Answer a question about the row."""
+
+    kind: ClassVar[Kind] = "text"
+
+    task: Literal["answer"]
+    from_: Columns = Field(alias="from")
+    question: str = Field(min_length=1)
+    options: LabelMap | None = None
+    not_answerable: str | None = None
+    verbatim: bool = False
+    read: Literal["auto", "menu", "text"] = "auto"
+
+    @model_validator(mode="after")
+    def _closed_set(self) -> "Answer":
+        if self.options is not None:
+            check_labels(self.options, least=2, field="options")
+        return self
+
+    @property
+    def example_words(self) -> frozenset[str] | None:
+        """The options and the word for a question that the row does not answer."""
+        return words_of(self.options, self.not_answerable)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns under `from`."""
+        return self.from_
+
+
+AnyTask = Annotated[
+    Classify | Multilabel | Extract | Clean | Impute | Match | Answer,
+    Field(discriminator="task"),
+]
+TASK_NAMES = ("classify", "multilabel", "extract", "clean", "impute", "match", "answer")

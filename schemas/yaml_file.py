@@ -1,0 +1,85 @@
+"""Job files: read, checked as a whole, and refused with every problem's line and field path in one message."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from schemas.errors import JobFileError
+from schemas.job import EnrichJob
+from schemas.problems import explain, path_text
+from schemas.yaml_tree import MAX_BYTES, Problem, Tree, read_tree
+
+HINT = "`burnish schema` prints all that a job file may hold"
+SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def load_job(path: Path, env: Mapping[str, str] = os.environ) -> EnrichJob:
+    """Read and check a job file.
+
+    Raises:
+        JobFileError: the file cannot be read, or anything in it is wrong; names every problem found.
+    """
+    try:
+        with path.open("rb") as file:
+            # One byte more than allowed is enough to know.
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise JobFileError(f"{path}: is larger than {MAX_BYTES // 1024} KiB; is it a job file?", hint=HINT)
+        text = content.decode("utf-8-sig")
+    except OSError as problem:
+        raise JobFileError(f"{path}: cannot be read: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        line = content[: problem.start].count(b"\n") + 1
+        raise JobFileError(f"{path}:{line}: is not UTF-8 text", hint="save the file as UTF-8") from problem
+    return parse_job(text, file=str(path), env=env)
+
+
+def parse_job(text: str, *, file: str = "job.yaml", env: Mapping[str, str] = os.environ) -> EnrichJob:
+    """Check the text of a job file; `file` is what messages call it.
+
+    Raises:
+        JobFileError: anything is wrong; names every problem found.
+    """
+    tree = read_tree(text, env)
+    if tree.value is None and tree.problems:
+        raise _refused(tree.problems, file)
+    try:
+        job = EnrichJob.model_validate(tree.value)
+    except ValidationError as problem:
+        raise _refused(_together(tree, explain(problem.errors(include_url=False), tree)), file) from None
+    if tree.problems:
+        raise _refused(tree.problems, file)
+    return job
+
+
+def yaml_text(text: str) -> str:
+    """Return a text as one line of YAML that `parse_job` reads back as just this text."""
+    text = re.sub(r"(\$+)\{", r"$\1{", text)
+    if text.isprintable():
+        return "'" + text.replace("'", "''") + "'"
+    return '"' + "".join(_escaped(letter) for letter in text) + '"'
+
+
+def _escaped(letter: str) -> str:
+    if letter in '"\\':
+        return "\\" + letter
+    if letter.isprintable():
+        return letter
+    return SHORT_ESCAPES.get(letter) or (f"\\u{ord(letter):04X}" if letter <= "\uffff" else f"\\U{ord(letter):08X}")
+
+
+def _together(tree: Tree, found: list[Problem]) -> list[Problem]:
+    """Add what the model found to what YAML lost, without a word about what a lost value broke around it."""
+    lost = [problem.path for problem in tree.problems]
+    return tree.problems + [one for one in found if all(path[: len(one.path)] != one.path for path in lost)]
+
+
+def _refused(problems: list[Problem], file: str) -> JobFileError:
+    lines = []
+    for problem in sorted(problems, key=lambda one: (one.place.line, one.place.column)):
+        where = f"{path_text(problem.path)}: " if problem.path else ""
+        lines.append(f"{file}:{problem.place.line}:{problem.place.column}: {where}{problem.message}")
+    return JobFileError("\n".join(lines), hint=HINT)
