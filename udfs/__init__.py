@@ -1,0 +1,1 @@
+"""What runs on executors: prompts, tokens, replica, client, confidence, parsing, the pandas UDF."""

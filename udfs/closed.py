@@ -1,0 +1,188 @@
+"""Tasks whose answer is one of a closed set: classify, impute and answer with labels, match, multilabel."""
+
+import itertools
+import math
+import string
+from collections.abc import Sequence
+from dataclasses import replace
+
+from schemas.tasks import Answer, AnyTask, Classify, Impute, Match, Multilabel
+from udfs.closed_set import ClosedSet
+from udfs.confidence import label_mass, lowest, probability, scores_of_labels, two_sided
+from udfs.fitting import Ids
+from udfs.parse import dumps
+from udfs.prompts import NO, YES, closed_labels
+from udfs.questions import Answered, Inquiry, Setting
+from udfs.wire import Read, Reply
+
+LEAST_PRIOR = 1e-12
+
+
+class ClosedInquiry(Inquiry):
+    """A task with one closed set per cue: its labels' words, or the codes of a menu."""
+
+    def __init__(self, task: AnyTask, setting: Setting, labels: tuple[str, ...]) -> None:
+        """Spell the labels as they follow each cue."""
+        # the labels' tokens decide how many are decoded, and the prompt must be known before: two passes
+        super().__init__(task, setting, max_tokens=1)
+        codes = self._codes(labels) if self._wants_menu() else ()
+        spelled = codes or labels
+        longest = max(len(self.prompter.encode_answer(text)) for text in spelled) + 1
+        super().__init__(task, setting, codes=codes, max_tokens=longest)
+        self.labels = labels
+        self._sets = [self._build(spelled, cue) for cue in range(len(self.sheet.cues))]
+        self._forced_sets = [_one_by_one(closed) for closed in self._sets]
+        self._steps = [_steps_of(closed) for closed in self._sets]
+        self._prior_known = False
+
+    @property
+    def sets(self) -> tuple[ClosedSet, ...]:
+        """The cues' sets, and a set of one per label where labels are read by force."""
+        forced = self._forced_sets if self.wants_prior or self.wants_scores else []
+        return (*self._sets, *(one for ones in forced for one in ones))
+
+    @property
+    def wants_prior(self) -> bool:
+        """Whether the labels' probabilities without the text are still to be had."""
+        return self.setting.card.prior_correction and not self.setting.is_endpoint and not self._prior_known
+
+    @property
+    def wants_scores(self) -> bool:
+        """Whether every label's own score is asked for."""
+        return isinstance(self.task, Classify) and self.task.scores and not self.setting.is_endpoint
+
+    def prior_reads(self) -> list[Read]:
+        """Forced reads of every label of every cue after the prompt without text; none where it does not fit."""
+        bodies = self.prompter.fit([None] * len(self.sheet.names)).bodies
+        return [read for body in bodies for cue in range(len(self._sets)) for read in self._forced(body, cue)]
+
+    def take_prior(self, masses: Sequence[Sequence[float]]) -> None:
+        """Have the label sets subtract what these forced reads found, one row per label and cue."""
+        self._prior_known = True
+        rows = iter(masses)
+        for cue, closed in enumerate(self._sets if masses else ()):
+            shares = tuple(tuple(math.log(max(mass, LEAST_PRIOR)) for mass in next(rows)) for _ in closed.paths)
+            self._sets[cue] = replace(closed, prior=shares)
+
+    def reads(self, body: Ids) -> list[Read]:
+        """One read per cue, then the forced ones where scores are asked for."""
+        reads = [
+            Read(
+                self.prompter.finish(body, cue),
+                closed.max_tokens,
+                choices=closed.name,
+                stop_token_ids=closed.stop_token_ids,
+            )
+            for cue, closed in enumerate(self._sets)
+        ]
+        return reads + (self._forced(body, 0) if self.wants_scores else [])
+
+    def chosen(self, reply: Reply, cue: int = 0) -> tuple[str, float | None, float | None] | None:
+        """The label decoded, its probability and its mass; None when the tokens spell no label."""
+        closed = self._sets[cue]
+        spelled = closed.label_of(reply.token_ids)
+        if spelled is None:
+            return None
+        place = closed.labels.index(spelled)
+        mass = label_mass(reply.masses, self._steps[cue][place])
+        return self.labels[place], probability(reply.logprobs), mass
+
+    def label_scores(self, replies: Sequence[Reply]) -> dict[str, float]:
+        """Every label's probability, from its forced reads."""
+        closed = self._sets[0]
+        found = scores_of_labels(closed.paths, [reply.masses for reply in replies], closed.prior)
+        return dict(zip(self.labels, found, strict=True))
+
+    def _wants_menu(self) -> bool:
+        named = getattr(self.task, "read", "text")
+        return (self.setting.card.read if named == "auto" else named) == "menu" and not self.setting.is_endpoint
+
+    def _codes(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Letters that are one token each after the cue; none when there are too few, and words are read instead."""
+        letters = string.ascii_uppercase
+        pairs = (one + two for one, two in itertools.product(letters, letters))
+        single = (code for code in itertools.chain(letters, pairs) if len(self.prompter.encode_answer(code)) == 1)
+        codes = tuple(itertools.islice(single, len(labels)))
+        return codes if len(codes) == len(labels) else ()
+
+    def _build(self, spelled: tuple[str, ...], cue: int) -> ClosedSet:
+        tokens = self.setting.tokens
+        return ClosedSet.build(
+            spelled,
+            lambda text: self.prompter.encode_answer(text, cue),
+            garbage=tokens.garbage_id,
+            eos=tokens.eos_ids[0],
+        )
+
+    def _forced(self, body: Ids, cue: int) -> list[Read]:
+        prompt = self.prompter.finish(body, cue)
+        eos = (self._sets[cue].eos,)
+        forced = zip(self._forced_sets[cue], self._steps[cue], strict=True)
+        return [Read(prompt, steps, choices=one.name, stop_token_ids=eos) for one, steps in forced]
+
+
+class OneLabel(ClosedInquiry):
+    """classify, impute with labels, answer with options, match."""
+
+    def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
+        """The label, its probability among its siblings, its mass."""
+        found = self.chosen(replies[0])
+        if found is None:
+            return Answered(error="invalid_output")
+        label, p, mass = found
+        if isinstance(self.task, Match):
+            score = None if p is None else (p if label == YES else 1.0 - p)
+            scores = {} if score is None else {"score": score}
+            return Answered(dumps(label == YES), two_sided(score), mass, scores)
+        scores = self.label_scores(replies[1:]) if len(replies) > 1 else {}
+        says_nothing = label in (getattr(self.task, "abstain", None), getattr(self.task, "not_answerable", None))
+        value = None if isinstance(self.task, Classify) and says_nothing else label
+        return Answered(dumps(value), p, mass, scores, stated=int(not says_nothing))
+
+
+class EachLabel(ClosedInquiry):
+    """multilabel: one yes/no read per label over one shared prefix."""
+
+    def __init__(self, task: Multilabel, setting: Setting) -> None:
+        """Ask yes or no about every label."""
+        super().__init__(task, setting, (YES, NO))
+        self.names = tuple(task.labels) if isinstance(task.labels, dict) else ()
+
+    def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
+        """The labels that got a yes, in declared order; as sure as the least sure of them all."""
+        chosen, sure, masses = [], [], []
+        scores: dict[str, float] = {}
+        for cue, (name, reply) in enumerate(zip(self.names, replies, strict=True)):
+            found = self.chosen(reply, cue)
+            if found is None:
+                return Answered(error="invalid_output")
+            label, p, mass = found
+            if label == YES:
+                chosen.append(name)
+            if p is not None:
+                scores[name] = p if label == YES else 1.0 - p
+            sure.append(two_sided(p))
+            masses.append(mass)
+        return Answered(dumps(chosen), lowest(sure), lowest(masses), scores, stated=len(chosen))
+
+
+def closed_inquiry(task: AnyTask, setting: Setting) -> ClosedInquiry | None:
+    """The task as a closed one; None when its answer is free."""
+    if isinstance(task, Multilabel):
+        return EachLabel(task, setting)
+    labels = closed_labels(task)
+    if isinstance(task, Classify | Impute | Answer | Match) and labels:
+        return OneLabel(task, setting, labels)
+    return None
+
+
+def _one_by_one(closed: ClosedSet) -> list[ClosedSet]:
+    """A set of its own for each label: decoding it tells the label's probability, step by step."""
+    pairs = zip(closed.labels, closed.paths, strict=True)
+    return [replace(closed, labels=(label,), paths=(path,), prior=None) for label, path in pairs]
+
+
+def _steps_of(closed: ClosedSet) -> list[int]:
+    """Steps that decide each label: its tokens, and the end of the text where another label goes on."""
+    inner = {path[:end] for path in closed.paths for end in range(1, len(path))}
+    return [len(path) + (path in inner) for path in closed.paths]

@@ -1,0 +1,131 @@
+"""How the engine is called: its command line and its clean environment."""
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from schemas.errors import EnvironmentProblem
+
+SERVED_NAME: Final = "m"
+PROCESSOR: Final = "udfs.logits:ClosedSetProcessor"
+
+# Everything else stays behind: a Spark worker's OMP_NUM_THREADS=1 alone would cost the engine its cores.
+INHERITED: Final = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|XDG_CACHE_HOME|CUDA_(HOME|PATH)|NVIDIA_\w+|NCCL_\w+"
+    r"|TORCHINDUCTOR_CACHE_DIR|TRITON_CACHE_DIR|VLLM_CACHE_ROOT"
+)
+
+# One process less than vLLM's default: the worker lives in the engine's core. It starts in half the time, and no
+# core is lost to two processes that wait for each other by spinning. Nor to threads that spin: on 2 cores shared with
+# Spark, waiting passively gave more rows for less processor time in every run, measured while the machine was busy.
+CPU_SWITCHES: Final = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+@dataclass(frozen=True)
+class ReplicaSpec:
+    """What a replica runs, as the driver decided it; every executor starts the same.
+
+    `engine_args` are vLLM's own arguments as (name without dashes, value), an empty value for a flag; `env` are
+    variables of the engine's environment.
+    """
+
+    app_id: str
+    model_dir: str
+    model_digest: str
+    engine_args: tuple[tuple[str, str], ...] = ()
+    python: str = "python3"
+    keep_warm_sec: float = 0.0
+    start_timeout_sec: float = 900.0
+    max_num_seqs: int = 64
+    max_model_len: int = 2048
+    env: tuple[tuple[str, str], ...] = ()
+
+
+def installed_vllm(python: str) -> str:
+    """The distribution of vLLM that an interpreter has: `vllm` or `vllm-cpu`.
+
+    Raises:
+        EnvironmentProblem: the interpreter does not run or has neither.
+    """
+    probe = (
+        "import importlib.metadata as m;print(*(d.name.lower().replace('_','-') for d in m.distributions() if d.name))"
+    )
+    hint = "Install one of the extras `cpu` and `gpu`, or name an interpreter that has vLLM in engine.python."
+    try:
+        found = subprocess.run([python, "-c", probe], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as problem:
+        raise EnvironmentProblem(f"The engine's interpreter {python} does not run.", hint=hint) from problem
+    names = [name for name in found.replace("_", "-").split() if name in ("vllm", "vllm-cpu")]
+    if not names:
+        raise EnvironmentProblem(f"The interpreter {python} has no vLLM.", hint=hint)
+    return names[0]
+
+
+def command(spec: ReplicaSpec, *, socket: Path, devices: int, on_cpu: bool) -> list[str]:
+    """The server's command line: our defaults, the spec's arguments over them, and what nobody may change."""
+    arguments = {
+        "load-format": "safetensors",
+        "generation-config": "vllm",
+        "max-logprobs": "20",
+        "max-num-seqs": str(spec.max_num_seqs),
+        "max-model-len": str(spec.max_model_len),
+        "structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
+        "disable-log-stats": "",
+    }
+    if on_cpu:
+        # compiling takes minutes before the first answer; at this size it never pays back
+        arguments |= {"dtype": "float32", "block-size": "32", "enforce-eager": ""}
+    if devices > 1:
+        arguments["tensor-parallel-size"] = str(devices)
+    arguments |= {name.lstrip("-").replace("_", "-"): value for name, value in spec.engine_args}
+    arguments |= {
+        "model": spec.model_dir,
+        "served-model-name": SERVED_NAME,
+        "uds": str(socket),
+        "logits-processors": PROCESSOR,
+        "logprobs-mode": "processed_logprobs",
+        "no-enable-log-requests": "",
+        "disable-uvicorn-access-log": "",
+        "enable-prompt-tokens-details": "",
+    }
+    line = [spec.python, "-m", "vllm.entrypoints.openai.api_server"]
+    for name, value in arguments.items():
+        line += [f"--{name}", value] if value else [f"--{name}"]
+    return line
+
+
+def environment(spec: ReplicaSpec, *, folder: Path, addresses: tuple[str, ...], on_cpu: bool) -> Mapping[str, str]:
+    """A clean environment: an allow-list, the engine's switches, and the folders of this replica."""
+    variables = {name: value for name, value in os.environ.items() if INHERITED.fullmatch(name)}
+    variables |= {
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # The processor is written for this runner; the second one has an interface of its own.
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
+    }
+    if on_cpu:
+        variables |= CPU_SWITCHES | {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    variables |= dict(spec.env)
+    if addresses:
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(addresses)
+    return variables | {
+        "PYTHONPATH": str(folder / "code"),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        "VLLM_RPC_BASE_PATH": str(folder / "ipc"),
+        "BURNISH_CHOICES_DIR": str(folder / "choices"),
+    }

@@ -1,0 +1,207 @@
+"""Tasks whose answer is free: clean, impute and answer in free text, extract under a JSON schema."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from schemas.fields import Attribute
+from schemas.tasks import Answer, AnyTask, Clean, Extract
+from udfs.confidence import free_text as scores_of_text
+from udfs.confidence import lowest, scores_of_fields, token_spans, within
+from udfs.fitting import Ids
+from udfs.parse import InvalidOutput, Text, dumps, fields_of, free_text, is_verbatim
+from udfs.questions import Answered, Asked, Inquiry, Setting
+from udfs.wire import Read, Reply
+
+DAY = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
+TOKENS_PER_KEY, TOKENS_PER_SCALAR = 5, 8
+CHARACTERS_PER_TOKEN = 4
+LEAST_CHARACTERS, LEAST_ITEM_CHARACTERS = 48, 24
+LEAST_ITEMS, MOST_ITEMS = 4, 16
+
+
+class FreeText(Inquiry):
+    """One text, decoded without constraint."""
+
+    def __init__(self, task: AnyTask, setting: Setting) -> None:
+        """Write the prompt and say where the answer stops."""
+        super().__init__(task, setting)
+        self._is_chat = setting.card.prompt == "chat"
+        self._stops = (
+            setting.tokens.eos_ids if self._is_chat else (*setting.tokens.newline_ids, *setting.tokens.eos_ids)
+        )
+        if isinstance(task, Clean):
+            self.whole = len(task.inputs) - 1
+
+    def asked(self, values: Sequence[str | None]) -> Asked:
+        """Make the reads; a cell of several lines is shown on one where a line break would end the answer."""
+        shown = (*values[:-1], escaped(values[-1] or "")) if self._escapes(values) else values
+        return replace(super().asked(shown), values=tuple(values))
+
+    def reads(self, body: Ids) -> list[Read]:
+        """One free read."""
+        return [Read(self.prompter.finish(body), self.max_tokens, stop_token_ids=self._stops)]
+
+    def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
+        """The text and the scores of its own tokens."""
+        reply = replies[0]
+        pieces = self.pieces(reply)
+        try:
+            text = free_text(b"".join(pieces), one_line=self._is_one_line(values))
+        except InvalidOutput:
+            return Answered(error="invalid_output")
+        ended = reply.finish != "length" or text.span[1] < len(b"".join(pieces).rstrip())
+        if not ended:
+            return Answered(error="truncated")
+        if reply.finish == "repetition" or not (text.value or isinstance(self.task, Clean)):
+            return Answered(error="invalid_output")
+        return self._scored(text, pieces, reply, values)
+
+    def _scored(self, text: Text, pieces: list[bytes], reply: Reply, values: Sequence[str | None]) -> Answered:
+        own = within(token_spans(pieces), [text.span])
+        # an empty answer is scored by the token that ended it
+        scored = [reply.logprobs[place] for place in own or [0]] if reply.logprobs else []
+        scores = scores_of_text(scored)
+        value = unescaped(text.value) if self._escapes(values) else text.value
+        none_text = getattr(self.task, "not_answerable", None)
+        copied = not getattr(self.task, "verbatim", False) or value == none_text or is_verbatim(value, values)
+        return Answered(
+            dumps(value),
+            scores.get("mean_probability"),
+            scores=scores,
+            notes=() if copied else ("not_verbatim",),
+            stated=int(value != none_text),
+        )
+
+    def _is_one_line(self, values: Sequence[str | None]) -> bool:
+        if not self._is_chat:
+            return True
+        if isinstance(self.task, Clean):
+            return "\n" not in (values[-1] or "")
+        return not isinstance(self.task, Answer)
+
+    def _escapes(self, values: Sequence[str | None]) -> bool:
+        return isinstance(self.task, Clean) and not self._is_chat and "\n" in (values[-1] or "")
+
+
+class Struct(Inquiry):
+    """Several fields, decoded under a JSON schema."""
+
+    def __init__(self, task: Extract, setting: Setting) -> None:
+        """Write the prompt and the schema."""
+        super().__init__(task, setting)
+        self.attributes, self._verbatim = task.attributes, task.verbatim
+        schema = schema_of(task)
+        self.schema = json.dumps(schema, ensure_ascii=False)
+        self._longest = {name: _max_length(field) for name, field in schema["properties"].items()}
+
+    def reads(self, body: Ids) -> list[Read]:
+        """One read under the schema."""
+        stops = self.setting.tokens.eos_ids
+        return [Read(self.prompter.finish(body), self.max_tokens, schema=self.schema, stop_token_ids=stops)]
+
+    def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
+        """The fields; each is scored by its own tokens, the whole by its least sure field."""
+        reply = replies[0]
+        if reply.finish == "length":
+            return Answered(error="truncated")
+        pieces = self.pieces(reply)
+        try:
+            found = fields_of(b"".join(pieces), self.attributes)
+        except InvalidOutput:
+            return Answered(error="invalid_output")
+        scores = scores_of_fields(pieces, reply.logprobs, found.spans)
+        # a value that is none of its type was answered, and is surely wrong
+        scores |= {name: 0.0 for name in found.wrong if scores[name] is not None}
+        copied = not self._verbatim or all(
+            is_verbatim(found.values[name], values) for name in self.attributes if self._is_copied(name)
+        )
+        notes = [f"invalid:{name}" for name in found.wrong]
+        notes += [f"at_limit:{name}" for name, value in found.values.items() if self._is_at_limit(name, value)]
+        notes += [] if copied else ["not_verbatim"]
+        return Answered(
+            dumps(found.values),
+            lowest(list(scores.values())),
+            scores={name: score for name, score in scores.items() if score is not None},
+            notes=tuple(notes),
+            stated=sum(value not in (None, []) for value in found.values.values()),
+        )
+
+    def _is_at_limit(self, name: str, value: object) -> bool:
+        longest = self._longest[name]
+        return longest is not None and isinstance(value, str) and len(value) >= longest
+
+    def _is_copied(self, name: str) -> bool:
+        attribute = self.attributes[name]
+        return attribute.type == "string" or (attribute.type == "list" and attribute.of == "string")
+
+
+def escaped(text: str) -> str:
+    """A text of several lines on one."""
+    return text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n")
+
+
+def unescaped(text: str) -> str:
+    """The opposite of `escaped`; a backslash before anything else stays."""
+    plain = {"\\\\": "\\", "\\r": "\r", "\\n": "\n"}
+    found, at = [], 0
+    while at < len(text):
+        pair = text[at : at + 2]
+        found.append(plain.get(pair, text[at]))
+        at += 2 if pair in plain else 1
+    return "".join(found)
+
+
+def schema_of(task: Extract) -> dict[str, Any]:
+    """The JSON schema of a task's fields; texts and lists share what `max_output_tokens` leaves them.
+
+    A decode without these bounds may not leave a text before its tokens are spent. They are no guarantee: every text
+    keeps a least length, so that many fields at their longest may still be truncated, and say so.
+    """
+    long = sum(attribute.type in ("string", "list") for attribute in task.attributes.values())
+    fixed = len(task.attributes) * TOKENS_PER_KEY + (len(task.attributes) - long) * TOKENS_PER_SCALAR
+    room = max(LEAST_CHARACTERS, (task.max_output_tokens - fixed) * CHARACTERS_PER_TOKEN // max(1, long))
+    return {
+        "type": "object",
+        "properties": {name: _field(attribute, room) for name, attribute in task.attributes.items()},
+        "required": list(task.attributes),
+        "additionalProperties": False,
+    }
+
+
+def _field(attribute: Attribute, room: int) -> dict[str, Any]:
+    if attribute.type == "enum":
+        return {"enum": [*attribute.values, None]}
+    if attribute.type == "list":
+        most = min(MOST_ITEMS, max(LEAST_ITEMS, room // LEAST_ITEM_CHARACTERS))
+        items = _value(attribute.of, max(LEAST_ITEM_CHARACTERS, room // most))
+        inner: dict[str, Any] = {"type": "array", "items": items, "maxItems": most}
+    elif attribute.pattern is not None and is_plain_pattern(attribute.pattern):
+        # engines take a pattern or a length, not both
+        inner = {"type": "string", "pattern": attribute.pattern}
+    else:
+        inner = _value(attribute.type, room)
+    return {"anyOf": [inner, {"type": "null"}]}
+
+
+def _max_length(field: dict[str, Any]) -> int | None:
+    return next((kind["maxLength"] for kind in field.get("anyOf", ()) if "maxLength" in kind), None)
+
+
+def _value(kind: str, room: int) -> dict[str, Any]:
+    kinds: dict[str, dict[str, Any]] = {
+        "string": {"type": "string", "maxLength": room},
+        "date": {"type": "string", "pattern": DAY},
+        "int": {"type": "integer"},
+        "float": {"type": "number"},
+        "bool": {"type": "boolean"},
+    }
+    return kinds[kind]
+
+
+def is_plain_pattern(pattern: str) -> bool:
+    """Whether a pattern is of the kind that every grammar engine reads; others are checked after the decode."""
+    special = ("(?", "\\b", "\\B", "\\A", "\\Z", *(f"\\{digit}" for digit in range(10)))
+    anchored = pattern.startswith("^") and pattern.endswith("$")
+    return anchored and not any(mark in pattern for mark in special)

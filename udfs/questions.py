@@ -1,0 +1,130 @@
+"""One task as reads for an engine, and an engine's replies as one answer: what every kind of task has in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from schemas.card import ModelCard
+from schemas.tasks import AnyTask
+from udfs.closed_set import ClosedSet
+from udfs.fitting import Ids, Prompter, Speech
+from udfs.prompts import Sheet, sheet_of
+from udfs.wire import Read, Reply
+
+
+class Tongue(Speech, Protocol):
+    """A tokenizer as reads and answers need it."""
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """Tokens that are no text."""
+
+    @property
+    def eos_ids(self) -> Ids:
+        """Tokens that end an answer."""
+
+    @property
+    def garbage_id(self) -> int:
+        """A control token that no label holds."""
+
+    @property
+    def newline_ids(self) -> Ids:
+        """Tokens that are line breaks alone."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a task is asked with."""
+
+    tokens: Tongue
+    card: ModelCard
+    max_model_len: int
+    # an endpoint decodes closed sets by grammar or by chance, and cannot be made to spell a label
+    is_endpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question's reads, window after window; `error` when it cannot be asked."""
+
+    values: tuple[str | None, ...]
+    reads: tuple[Read, ...] = ()
+    windows: int = 1
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One answer: `value` is canonical JSON, `stated` how much it says (for choosing between windows)."""
+
+    value: str | None = None
+    confidence: float | None = None
+    label_mass: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    stated: int = 1
+
+
+class Inquiry(ABC):
+    """A task that can be asked. Subclasses say which reads a prompt takes and what their replies mean."""
+
+    window_allowed = True
+    whole: int | None = None
+
+    def __init__(self, task: AnyTask, setting: Setting, *, codes: tuple[str, ...] = (), max_tokens: int = 0) -> None:
+        """Write the task's prompt for this model."""
+        self.task, self.setting = task, setting
+        self.max_tokens = max_tokens or task.max_output_tokens
+        self.sheet: Sheet = sheet_of(task, codes=codes)
+        room = setting.max_model_len - self.max_tokens
+        self.prompter = Prompter(setting.tokens, self.sheet, form=setting.card.prompt, room=room)
+
+    @property
+    def sets(self) -> tuple[ClosedSet, ...]:
+        """Closed sets that the reads name."""
+        return ()
+
+    @abstractmethod
+    def reads(self, body: Ids) -> list[Read]:
+        """The reads of one prompt, always as many."""
+
+    @abstractmethod
+    def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
+        """What the replies to one prompt's reads mean; none of them is an error."""
+
+    def asked(self, values: Sequence[str | None]) -> Asked:
+        """Make one question's reads."""
+        values = tuple(values)
+        window = self.window_allowed and self.task.long_input == "window"
+        fitted = self.prompter.fit(values, window=window, whole=self.whole)
+        if fitted.error:
+            return Asked(values, error=fitted.error)
+        reads = tuple(read for body in fitted.bodies for read in self.reads(body))
+        return Asked(values, reads, len(fitted.bodies), fitted.notes)
+
+    def answered(self, asked: Asked, replies: Sequence[Reply]) -> Answered:
+        """Make one answer: that of the window that states most, the surest among equals."""
+        if asked.error:
+            return Answered(error=asked.error)
+        each = len(replies) // asked.windows
+        parts = [replies[start : start + each] for start in range(0, len(replies), each)]
+        found = [self._of_window(asked.values, part) for part in parts]
+        best = max(
+            found, key=lambda one: (not one.error, one.stated, -1.0 if one.confidence is None else one.confidence)
+        )
+        return replace(best, notes=(*asked.notes, *best.notes))
+
+    def _of_window(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
+        failed = next((reply.error for reply in replies if reply.error), "")
+        return Answered(error=failed) if failed else self.meant(values, replies)
+
+    def pieces(self, reply: Reply) -> list[bytes]:
+        """The bytes of each decoded token; control tokens are none."""
+        tokens = self.setting.tokens
+        return [b"" if token in tokens.control_ids else tokens.token_bytes(token) for token in reply.token_ids]

