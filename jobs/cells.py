@@ -1,0 +1,337 @@
+"""Cells: one output column of one row. Their canonical inputs and what is to be done with them, all in Catalyst.
+
+A cell's state is one word, sometimes with a reason after a colon:
+
+    ask:new | ask:input | ask:fingerprint | ask:failed   a question is to be asked
+    redecide       answered before; the acceptance declared now decides otherwise
+    reference      the reference table knows the value
+    kept           edited by somebody since burnish wrote it
+    skip           nothing to ask, and that is not written yet
+    done:<status>  stands as it should
+
+Reads columns of the source (and, under the prefix `_target_`, of a separate target); adds `_cells`, an array with
+one struct per task: task (int), state, hash, question_id, old, old_meta, reference, was (the status on record).
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from jobs import lake
+from jobs.source import TARGET, Scope
+from schemas.errors import PERMANENT_ROW_CODES, DataContractError
+from schemas.options import RunOptions
+from schemas.tables import HOLDING_NOTES, META_DDL
+from schemas.tasks import AnyTask, Impute, Match
+
+TO_ASK = "ask"
+WRITTEN_STATES = ("redecide", "reference", "kept", "skip")
+ANSWERED = ("accepted", "unchanged", "review")
+BLANK = r"(?U)^\s*$"
+_TAGS: tuple[tuple[type[T.DataType], str], ...] = (
+    (T.StringType, "s"),
+    (T.IntegralType, "i"),
+    (T.FractionalType, "f"),
+    (T.BooleanType, "b"),
+    (T.DateType, "D"),
+    (T.TimestampType, "t"),
+    (T.TimestampNTZType, "n"),
+    (T.BinaryType, "x"),
+)
+
+
+def type_tag(kind: T.DataType) -> str:
+    """Return the letter of a Spark type in the canonical form; whatever is nested is `j`."""
+    if isinstance(kind, T.DecimalType):
+        return "d"
+    return next((tag for known, tag in _TAGS if isinstance(kind, known)), "j")
+
+
+def text_of(column: Column, kind: T.DataType) -> Column:
+    """Return a value as the text that prompts show and hashes see: UTC times, hex bytes, JSON for what is nested."""
+    tag = type_tag(kind)
+    if tag == "s":
+        return F.make_valid_utf8(column)
+    if tag == "t":
+        # counted from the epoch: a local time would be ambiguous in the hour that summer time repeats
+        passed = F.make_dt_interval(secs=F.unix_micros(column).cast("decimal(20,0)") / F.lit(Decimal(1_000_000)))
+        utc = F.lit("1970-01-01 00:00:00").cast("timestamp_ntz") + passed
+        return F.date_format(utc, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
+    if tag == "n":
+        return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS")
+    if tag == "x":
+        return F.lower(F.hex(column))
+    if tag == "j":
+        return F.to_json(column, {"ignoreNullFields": "false", "timeZone": "UTC"})
+    return column.cast("string")
+
+
+def canonical(texts: list[Column], tags: list[str]) -> Column:
+    """Return `schemas.canonical.canonical` of the same inputs, built by Catalyst."""
+    parts = [
+        F.when(text.isNull(), F.lit("-")).otherwise(
+            F.concat(F.lit(f"{tag}:"), F.octet_length(text).cast("string"), F.lit(":"), text)
+        )
+        for text, tag in zip(texts, tags, strict=True)
+    ]
+    return F.concat(*parts)
+
+
+def input_hash(fingerprint: str | Column, texts: list[Column], tags: list[str]) -> Column:
+    """Return `schemas.canonical.question_id` of the same inputs, built by Catalyst."""
+    return F.sha2(F.concat(F.lit(fingerprint), canonical(texts, tags)), 256)
+
+
+def value_hash(text: Column) -> Column:
+    """Return the hash of a cell's value as it stands; null has one too."""
+    return F.sha2(F.coalesce(F.concat(F.lit("="), text), F.lit("-")), 256)
+
+
+def is_blank(text: Column) -> Column:
+    """Whether a text is null or nothing but white space of any script."""
+    return text.isNull() | text.rlike(BLANK)
+
+
+@dataclass(frozen=True)
+class CellFrame:
+    """The scope's rows with `_cells`, and what it takes to read them."""
+
+    scope: Scope
+    fingerprints: dict[str, str]
+    rows: DataFrame
+
+
+class _View:
+    """One task's columns as they stand in the scope's rows."""
+
+    def __init__(self, scope: Scope, task: AnyTask, *, is_comparable: bool = False) -> None:
+        self.task, self.is_comparable = task, is_comparable
+        self.kinds = [scope.schema[name].dataType for name in task.inputs]
+        self.texts = [text_of(lake.col(name), kind) for name, kind in zip(task.inputs, self.kinds, strict=True)]
+        self.tags = [type_tag(kind) for kind in self.kinds]
+        prefix = "" if scope.job.is_in_place else TARGET
+        there = scope.rows.schema
+        self.value = self._text(there, prefix + task.name)
+        self.meta = self._typed(there, prefix + f"{task.name}_meta", META_DDL)
+        self.confidence = self._typed(there, f"{prefix}{task.name}_confidence", "double")
+        self.error = self._typed(there, f"{prefix}{task.name}_error", "string")
+
+    @staticmethod
+    def _typed(there: T.StructType, name: str, kind: str) -> Column:
+        return lake.col(name) if name in there.names else F.lit(None).cast(kind)
+
+    @staticmethod
+    def _text(there: T.StructType, name: str) -> Column:
+        return text_of(lake.col(name), there[name].dataType) if name in there.names else F.lit(None).cast("string")
+
+    def unmoved(self) -> Column:
+        """Whether the inputs stand as under the fingerprint on record; not known where they are other columns."""
+        if not self.is_comparable:
+            return F.lit(True)
+        return self.meta["inputs_after"] == input_hash(self.meta["fingerprint"], self.texts, self.tags)
+
+    def blank(self) -> Column:
+        """Whether there is nothing to ask: no input at all; for a match, a side without any."""
+        if isinstance(self.task, Match):
+            cut = len(self.task.left)
+            return _all_blank(self.texts[:cut]) | _all_blank(self.texts[cut:])
+        if self.task.task == "clean":
+            return is_blank(self.texts[-1])
+        return _all_blank(self.texts)
+
+
+def _all_blank(texts: list[Column]) -> Column:
+    blank = F.lit(True)
+    for text in texts:
+        blank = blank & is_blank(text)
+    return blank
+
+
+def with_cells(
+    spark: SparkSession,
+    scope: Scope,
+    fingerprints: dict[str, str],
+    options: RunOptions,
+    *,
+    comparable: frozenset[str] = frozenset(),
+) -> CellFrame:
+    """Add `_cells` to the scope's rows.
+
+    Args:
+        comparable: columns whose task has the inputs that it had in the run before.
+    """
+    rows = scope.rows
+    structs = []
+    for at, task in enumerate(scope.tasks):
+        reference = F.lit(None).cast("string")
+        if isinstance(task, Impute) and task.reference is not None:
+            rows, reference = _with_reference(spark, rows, task, at)
+        view = _View(scope, task, is_comparable=task.name in comparable)
+        structs.append(_cell(view, at, fingerprints[task.name], reference, scope, options))
+    return CellFrame(scope, fingerprints, rows.withColumn("_cells", F.array(*structs)))
+
+
+def _cell(view: _View, at: int, fingerprint: str, reference: Column, scope: Scope, options: RunOptions) -> Column:
+    hashed = input_hash(fingerprint, view.texts, view.tags)
+    state = _state(view, hashed, fingerprint, reference, scope, options)
+    return F.struct(
+        F.lit(at).alias("task"),
+        state.alias("state"),
+        hashed.alias("hash"),
+        F.when(state == "redecide", view.meta["question_id"]).otherwise(hashed).alias("question_id"),
+        view.value.alias("old"),
+        F.to_json(view.meta).alias("old_meta"),
+        reference.alias("reference"),
+        view.meta["status"].alias("was"),
+        view.error.alias("was_error"),
+        view.meta["question_id"].alias("was_question"),
+    )
+
+
+def _state(
+    view: _View, hashed: Column, fingerprint: str, reference: Column, scope: Scope, options: RunOptions
+) -> Column:
+    task, meta = view.task, view.meta
+    status = meta["status"]
+    edited = F.coalesce(meta["value_hash"] != value_hash(view.value), F.lit(False))
+    ours = status.isNotNull() & (status != "skipped") & ~edited
+    same_fingerprint = meta["fingerprint"] == fingerprint
+    same_inputs = meta["inputs_after"] == hashed
+    skip = F.coalesce(view.blank(), F.lit(False))
+    if isinstance(task, Impute):
+        skip = skip | (~is_blank(view.value) & ~F.coalesce(ours, F.lit(False)))
+    settled = status.isin(*ANSWERED, "undone")
+    if not options.retry_failed:
+        settled = settled | ((status == "failed") & view.error.isin(*sorted(PERMANENT_ROW_CODES)))
+    settled = settled & ~edited
+    known_skip = (status == "skipped") | (status.isNull() if task.in_place else F.lit(False))
+    state = F.when(edited & F.lit(not options.overwrite_edits), _done_or("kept", status))
+    state = state.when(settled & same_fingerprint & same_inputs & _flips(view, scope), F.lit("redecide"))
+    state = state.when(settled & same_fingerprint & same_inputs, F.concat(F.lit("done:"), status))
+    if options.keep_old:
+        state = state.when(settled & ~same_fingerprint & view.unmoved(), F.concat(F.lit("done:"), status))
+    state = state.when(skip & F.coalesce(known_skip, F.lit(False)), F.lit("done:skipped"))
+    state = state.when(skip, F.lit("skip")).when(reference.isNotNull(), F.lit("reference"))
+    state = state.when(status.isNull() | status.isin("skipped", "kept", "pending"), F.lit("ask:new"))
+    state = state.when(status == "failed", F.lit("ask:failed"))
+    if not options.keep_old:
+        state = state.when(~same_fingerprint, F.lit("ask:fingerprint"))
+    return state.otherwise(F.lit("ask:input"))
+
+
+def _done_or(name: str, status: Column) -> Column:
+    return F.when(status == name, F.lit(f"done:{name}")).otherwise(F.lit(name))
+
+
+def _flips(view: _View, scope: Scope) -> Column:
+    """Whether the acceptance declared now decides otherwise than the one on record."""
+    least = scope.job.accept_of(view.task)
+    notes = F.coalesce(view.meta["notes"], F.array().cast("array<string>"))
+    held_back = holds_back(notes)
+    by_reference = F.array_contains(notes, "reference")
+    passes = F.lit(True) if least is None else F.coalesce(view.confidence >= least, F.lit(False))
+    lifted = (view.meta["status"] == "review") & ~held_back & passes
+    if view.task.in_place:
+        return lifted
+    return lifted | ((view.meta["status"] == "accepted") & ~by_reference & ~passes)
+
+
+def holds_back(notes: Column) -> Column:
+    """Whether one of an answer's notes sends it to review."""
+    known = F.coalesce(notes, F.array().cast("array<string>"))
+    return F.exists(known, lambda note: _begins(note, HOLDING_NOTES))
+
+
+def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int) -> tuple[DataFrame, Column]:
+    """Join the reference table's value; a key with two different values there is no hit."""
+    reference = task.reference
+    if reference is None:
+        raise AssertionError("called without a reference")
+    table = lake.read(spark, lake.place_of(reference.table))
+    missing = sorted({reference.value, *reference.keys.values()} - set(table.columns))
+    if missing:
+        raise DataContractError(
+            f"reference table {reference.table} lacks {', '.join(missing)}; it has {', '.join(table.columns)}"
+        )
+    keys = [lake.col(name).cast("string").alias(f"_key{at}_{n}") for n, name in enumerate(reference.keys.values())]
+    value = lake.col(reference.value).cast("string")
+    found = (
+        table.select(*keys, value.alias(f"_ref{at}"))
+        .groupBy(*[f"_key{at}_{n}" for n in range(len(keys))])
+        .agg(F.collect_set(f"_ref{at}").alias(f"_ref{at}"))
+        .where(F.size(f"_ref{at}") == 1)
+        .withColumn(f"_ref{at}", F.col(f"_ref{at}")[0])
+    )
+    matched = F.lit(True)
+    for n, name in enumerate(reference.keys):
+        matched = matched & (lake.col(name).cast("string") == F.col(f"_key{at}_{n}"))
+    joined = rows.join(F.broadcast(found), matched, "left").drop(*[f"_key{at}_{n}" for n in range(len(keys))])
+    return joined, F.col(f"_ref{at}")
+
+
+def states(cells: CellFrame) -> dict[str, dict[str, int]]:
+    """Count the scope's cells per column and state, in one pass and without a row leaving the executors."""
+    names = [task.name for task in cells.scope.tasks]
+    state_of = [F.col("_cells")[at]["state"].alias(f"s{at}") for at in range(len(names))]
+    combinations = cells.rows.select(*state_of).groupBy(*[f"s{at}" for at in range(len(names))]).count().collect()
+    counts: dict[str, dict[str, int]] = {name: {} for name in names}
+    for row in combinations:
+        for at, name in enumerate(names):
+            counts[name][row[at]] = counts[name].get(row[at], 0) + int(row["count"])
+    return counts
+
+
+def to_do(cells: CellFrame, *, prefixes: tuple[str, ...]) -> DataFrame:
+    """Return one row per cell whose state begins with one of these words: the key columns `k0`…, then the cell."""
+    keys = [lake.col(name).alias(f"k{at}") for at, name in enumerate(cells.scope.job.key)]
+    rows = cells.rows.where(_has_cell(cells, prefixes))
+    exploded = rows.select(*keys, F.explode("_cells").alias("cell"))
+    found = exploded.select(*[f"k{at}" for at in range(len(keys))], "cell.*")
+    return found.where(_begins(F.col("state"), prefixes))
+
+
+def _has_cell(cells: CellFrame, prefixes: tuple[str, ...]) -> Column:
+    """Whether any cell's state begins so: asked first, that rows with nothing to do cost no more than their state."""
+    found = F.lit(False)
+    for at in range(len(cells.scope.tasks)):
+        found = found | _begins(F.col("_cells")[at]["state"], prefixes)
+    return found
+
+
+def _begins(state: Column, prefixes: tuple[str, ...]) -> Column:
+    found = F.lit(False)
+    for prefix in prefixes:
+        found = found | state.startswith(prefix)
+    return found
+
+
+def questions(cells: CellFrame, *, max_rows: int | None = None) -> DataFrame:
+    """Return the distinct questions of cells to ask: task (name), fingerprint, question_id, inputs.
+
+    Args:
+        max_rows: take only the first so many rows, by key, that have something to ask.
+    """
+    parts = []
+    for at, task in enumerate(cells.scope.tasks):
+        view = _View(cells.scope, task)
+        parts.append(
+            F.struct(
+                F.col("_cells")[at]["state"].alias("state"),
+                F.lit(task.name).alias("task"),
+                F.lit(cells.fingerprints[task.name]).alias("fingerprint"),
+                F.col("_cells")[at]["hash"].alias("question_id"),
+                F.array(*view.texts).alias("inputs"),
+            )
+        )
+    rows = cells.rows.where(_has_cell(cells, (TO_ASK,)))
+    if max_rows is not None:
+        # what failed before comes last: a few rows that never get an answer must not hold up the others
+        failed = F.forall("_cells", lambda cell: ~cell["state"].startswith(TO_ASK) | (cell["state"] == "ask:failed"))
+        keys = [lake.col(name) for name in cells.scope.job.key]
+        rows = rows.orderBy(failed, *keys).limit(max_rows)
+    exploded = rows.select(F.explode(F.array(*parts)).alias("q")).select("q.*")
+    exploded = exploded.where(F.col("state").startswith(TO_ASK)).drop("state")
+    return exploded.dropDuplicates(["question_id"])

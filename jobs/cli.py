@@ -1,0 +1,271 @@
+"""The command `burnish`: one verb per module of `jobs`, each imported when it is called.
+
+`burnish --help`, `validate` and `schema` therefore need no Spark, and answer at once.
+"""
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
+
+import typer
+
+from jobs.arguments import read_options
+from schemas.errors import BurnishError, EnvironmentProblem, JobFileError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from schemas.job import EnrichJob
+
+TERMINATED = 128 + signal.SIGTERM
+
+app = typer.Typer(
+    name="burnish",
+    help="Clean and enrich columns of Delta tables with a language model, with a confidence beside every value.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; all else goes to stderr.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of to stdout.")]
+Start = Annotated[str | None, typer.Option("--from", metavar="T", help="First moment of `source.time` (ISO, UTC).")]
+End = Annotated[str | None, typer.Option("--to", metavar="T", help="First moment of `source.time` that is too late.")]
+Only = Annotated[list[str] | None, typer.Option("--only", metavar="COLUMN", help="Just this column; repeatable.")]
+Reask = Annotated[bool, typer.Option("--reask", help="Ask answered rows again where the job has changed.")]
+KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep old answers; ask only for new and changed rows.")]
+
+
+class Result(Protocol):
+    """What verbs return: the same facts for a program and for a person."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+
+    def render(self) -> Any:
+        """Return something that rich can print."""
+
+
+def main() -> NoReturn:
+    """Run the command; every expected error is one message and one exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except BurnishError as problem:
+        _tell(problem)
+        sys.exit(problem.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _terminate(signum: int, frame: object) -> NoReturn:
+    """Leave through `finally` blocks; `run` puts its own handler in this one's place."""
+    sys.exit(TERMINATED)
+
+
+def _tell(problem: BurnishError) -> None:
+    typer.echo(f"burnish: {problem}", err=True)
+    if problem.hint:
+        typer.echo(f"hint: {problem.hint}", err=True)
+
+
+@app.command()
+def init(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A Delta table's name (1 to 3 parts) or folder.")],
+    task: Annotated[str, typer.Option("--task", help="classify, multilabel, extract, clean, impute, match, answer.")],
+    column: Annotated[list[str], typer.Option("--column", help="A column to read; repeatable.")],
+    labels_from: Annotated[str | None, typer.Option("--labels-from", help="A column whose values are labels.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The column to write.")] = None,
+    out: Out = None,
+) -> None:
+    """Write a first job file for a table, with a key that was checked."""
+    _refuse_existing(out)
+    spark = _session()
+    from jobs.init import init as draft
+
+    _write(draft(spark, table, task=task, columns=column, labels_from=labels_from, name=name), out)
+
+
+@app.command()
+def doctor(
+    job: Annotated[Path | None, typer.Argument(metavar="[JOB]", help="A job file, to check its model too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check Java, Spark, Delta, the model, the engine and the disk."""
+    found = _load(job) if job is not None else None
+    from jobs.doctor import check, report
+    from jobs.session import active_session
+
+    checks = check(active_session(), job=found)
+    if as_json:
+        _print_json([{"name": one.name, "ok": one.ok, "detail": one.detail, "hint": one.hint} for one in checks])
+    else:
+        report(checks)
+    raise typer.Exit(0 if all(one.ok for one in checks) else EnvironmentProblem.exit_code)
+
+
+@app.command()
+def validate(job: JobFile) -> None:
+    """Check a job file; needs no Spark."""
+    found = _load(job)
+    columns = ", ".join(f"{task.name} ({task.task})" for task in found.columns)
+    typer.echo(f"{job} is fine: {found.source.text} -> {found.target_place.text}, {columns}")
+
+
+@app.command()
+def plan(
+    job: JobFile,
+    start: Start = None,
+    end: End = None,
+    only: Only = None,
+    reask: Reask = False,
+    keep_old: KeepOld = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would ask, how long it would take and what it would cost; starts no engine."""
+    found = _load(job)
+    options = read_options(start=start, end=end, only=only, reask=reask, keep_old=keep_old, json_lines=as_json)
+    spark = _session(found, checked=True)
+    from jobs.plan import plan as made
+
+    _show(made(spark, found, options=options), as_json)
+
+
+@app.command()
+def preview(
+    job: JobFile,
+    rows: Annotated[int, typer.Option("-n", "--rows", min=1, max=1000, help="How many rows.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the answers for a few rows; writes nothing."""
+    found = _load(job)
+    spark = _session(found, checked=True)
+    from jobs.preview import preview_table
+
+    _show(preview_table(spark, found, rows=rows), as_json)
+
+
+@app.command()
+def run(
+    job: JobFile,
+    start: Start = None,
+    end: End = None,
+    only: Only = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Ask rows that failed for good again.")] = False,
+    reask: Reask = False,
+    keep_old: KeepOld = False,
+    overwrite_edits: Annotated[bool, typer.Option("--overwrite-edits", help="Write over people's edits.")] = False,
+    require_complete: Annotated[bool, typer.Option("--require-complete", help="Exit 1 if rows stay pending.")] = False,
+    publish_every: Annotated[str | None, typer.Option(metavar="TIME", help="Publish so often, as 30m.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask what is not answered yet, and write the answers."""
+    found = _load(job)
+    options = read_options(
+        start=start,
+        end=end,
+        only=only,
+        retry_failed=retry_failed,
+        reask=reask,
+        keep_old=keep_old,
+        overwrite_edits=overwrite_edits,
+        require_complete=require_complete,
+        publish_every=publish_every,
+        json_lines=as_json,
+    )
+    spark = _session(found, checked=True)
+    from jobs.run import run as done
+
+    result = done(spark, found, options=options)
+    _show(result, as_json)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def status(job: JobFile, as_json: AsJson = False) -> None:
+    """Count the cells of a job's columns by status, and show its last runs."""
+    found = _load(job)
+    spark = _session(found)
+    from jobs.status import status as counted
+
+    _show(counted(spark, found), as_json)
+
+
+@app.command()
+def schema(out: Out = None) -> None:
+    """Print the JSON schema of a job file, for editors."""
+    from jobs.schema import schema as declared
+
+    _write(json.dumps(declared(), indent=2, ensure_ascii=False) + "\n", out)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the demo's tables go.")] = Path("burnish-demo"),
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many tickets.")] = 300,
+) -> None:
+    """Fill the columns of a small table of support tickets, change one row, and run again."""
+    from jobs.demo.tour import demo as shown
+
+    raise typer.Exit(shown(folder, rows=rows))
+
+
+def _load(path: Path) -> "EnrichJob":
+    from jobs.validate import validate as checked
+
+    return checked(path)
+
+
+def _session(job: "EnrichJob | None" = None, *, checked: bool = False) -> "SparkSession":
+    """Return the session that is there, else a new one after the checks: a missing Java is one line then.
+
+    It is not stopped: a platform's session goes on, and our own ends with the process.
+    """
+    from jobs.session import active_session, spark_session
+
+    if checked:
+        from jobs.doctor import check
+
+        failed = [one for one in check(active_session(), job=job) if not one.ok]
+        if failed:
+            message = "; ".join(f"{one.name}: {one.detail}" for one in failed)
+            raise EnvironmentProblem(message, hint=" ".join(one.hint for one in failed if one.hint))
+    return spark_session("burnish")
+
+
+def _show(result: Result, as_json: bool) -> None:
+    if as_json:
+        _print_json(result.as_dict())
+    else:
+        from rich.console import Console
+
+        Console().print(result.render())
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _refuse_existing(out: Path | None) -> None:
+    if out is not None and out.exists():
+        raise JobFileError(f"{out} is there already; take another name, or move it away")
+
+
+def _write(text: str, out: Path | None) -> None:
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as problem:
+            raise JobFileError(f"{out}: cannot be written: {problem.strerror}") from problem
+
+
+if __name__ == "__main__":
+    main()

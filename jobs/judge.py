@@ -1,0 +1,199 @@
+"""Judging answers: from an answer's JSON to a typed value, its guards, its status. All in Catalyst."""
+
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs import cells as cells_
+from jobs import lake
+from jobs.cells import CellFrame
+from schemas.fields import Attribute
+from schemas.tables import META_DDL
+from schemas.tasks import Clean, Extract, Match
+
+_ATTRIBUTE_TYPES = {
+    "string": "string",
+    "enum": "string",
+    "int": "bigint",
+    "float": "double",
+    "date": "date",
+    "bool": "boolean",
+}
+
+
+def struct_type(task: Extract) -> str:
+    """Return the Spark type of an extract: one field an attribute, in declared order."""
+
+    def kind(attribute: Attribute) -> str:
+        if attribute.type == "list":
+            return f"array<{_ATTRIBUTE_TYPES[attribute.of]}>"
+        return _ATTRIBUTE_TYPES[attribute.type]
+
+    return "struct<" + ",".join(f"{name}:{kind(attribute)}" for name, attribute in task.attributes.items()) + ">"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How one task's answers become values."""
+
+    cells: CellFrame
+    at: int
+
+    @property
+    def value_type(self) -> str:
+        """Spark type of the written column; an in-place column keeps its own."""
+        task = self.cells.scope.tasks[self.at]
+        if task.in_place:
+            return self.cells.scope.schema[task.name].dataType.simpleString()
+        if isinstance(task, Extract):
+            return struct_type(task)
+        return {"label": "string", "labels": "array<string>", "bool": "boolean"}.get(task.kind, "string")
+
+    def column_types(self) -> dict[str, str]:
+        """Return every column that the task writes, with its type."""
+        task = self.cells.scope.tasks[self.at]
+        kinds = {
+            task.name: self.value_type,
+            f"{task.name}_confidence": "double",
+            f"{task.name}_error": "string",
+            f"{task.name}_meta": META_DDL,
+            f"{task.name}_scores": "map<string,double>",
+            f"{task.name}_score": "double",
+        }
+        return {name: kinds[name] for name in task.written}
+
+    def typed(self, json: Column) -> Column:
+        """Return a JSON value as the column's type; what does not convert is null."""
+        wrapped = F.concat(F.lit('{"v":'), json, F.lit("}"))
+        kind = self.value_type
+        if kind.startswith(("array", "struct", "map")):
+            return F.from_json(wrapped, f"v {kind}")["v"]
+        text = F.get_json_object(wrapped, "$.v")
+        return text if kind == "string" else text.try_cast(kind)
+
+    def text(self, json: Column) -> Column:
+        """Return a JSON value as the text that the written cell will have."""
+        kind = lake.struct(f"v {self.value_type}")[0].dataType
+        return cells_.text_of(self.typed(json), kind)
+
+    def guard(self, json: Column, new: Column, old: Column) -> Column:
+        """Return the name of the guard that an answer breaks, or null."""
+        task = self.cells.scope.tasks[self.at]
+        stated = (json != "null") & json.isNotNull()
+        broken = F.when(stated & new.isNull(), F.lit("guard:type"))
+        if isinstance(task, Clean):
+            broken = broken.when(~stated | cells_.is_blank(new), F.lit("guard:empty"))
+            if task.pattern is not None:
+                broken = broken.when(~new.rlike(task.pattern), F.lit("guard:pattern"))
+            if task.domain is not None and isinstance(task.domain, tuple):
+                broken = broken.when(~new.isin(*task.domain), F.lit("guard:domain"))
+            if task.max_edit_distance is not None:
+                far = F.levenshtein(F.coalesce(old, F.lit("")), new) > task.max_edit_distance
+                broken = broken.when(far, F.lit("guard:edit_distance"))
+        elif task.in_place:
+            broken = broken.when(~stated | cells_.is_blank(new), F.lit("guard:empty"))
+        return broken
+
+
+def judge(wanted: DataFrame, answers: DataFrame, cells: CellFrame) -> DataFrame:
+    """Join cells to their answers and decide each one's status.
+
+    Returns the key columns, `task` and `judged`: status, json, new, write, error, confidence and the fields of
+    `x_meta`; `noop` cells are counted, not written.
+    """
+    known = answers.select(
+        F.col("question_id").alias("a_question"),
+        F.struct("status", "value", "confidence", "label_mass", "scores", "error", "model", "notes",
+                 "prompt_tokens", "completion_tokens", "answered_run", "answered_at").alias("a"),
+    )  # fmt: skip
+    joined = wanted.join(known, F.col("question_id") == F.col("a_question"), "left").drop("a_question")
+    # {"v":…} without its wrapping is the value as JSON
+    wrapped = F.to_json(F.struct(F.col("reference").alias("v")))
+    by_reference = F.substr(wrapped, F.lit(6), F.length(wrapped) - 6)
+    joined = joined.withColumn(
+        "json",
+        F.when(F.col("state") == "reference", by_reference).when(F.col("a.status") == "ok", F.col("a.value")),
+    )
+    judgements = [Judgement(cells, at) for at in range(len(cells.scope.tasks))]
+    joined = joined.withColumn("new", _per_task([j.text(F.col("json")) for j in judgements]))
+    joined = joined.withColumn(
+        "guard", _per_task([j.guard(F.col("json"), F.col("new"), F.col("old")) for j in judgements])
+    )
+    joined = joined.withColumn("status", _status(cells))
+    return joined.withColumn("judged", _judged(cells))
+
+
+def _per_task(values: list[Column]) -> Column:
+    chosen = F.when(F.col("task") == 0, values[0])
+    for at, value in enumerate(values[1:], 1):
+        chosen = chosen.when(F.col("task") == at, value)
+    return chosen
+
+
+def _status(cells: CellFrame) -> Column:
+    tasks = cells.scope.tasks
+    state = F.col("state")
+    least = _per_task([F.lit(cells.scope.job.accept_of(task)).cast("double") for task in tasks])
+    in_place = F.col("task").isin([at for at, task in enumerate(tasks) if task.in_place])
+    held_back = F.col("guard").isNotNull() | cells_.holds_back(F.col("a.notes"))
+    passes = least.isNull() | F.coalesce(F.col("a.confidence") >= least, F.lit(False))
+    status = F.when(state == "kept", "kept").when(state == "skip", "skipped")
+    status = status.when((state == "reference") & F.col("guard").isNotNull(), "review")
+    status = status.when(state == "reference", "accepted")
+    status = status.when(F.col("a.status").isNull(), "pending").when(F.col("a.status") == "failed", "failed")
+    status = status.when(in_place & F.col("new").eqNullSafe(F.col("old")) & F.col("guard").isNull(), "unchanged")
+    return status.when(held_back | ~passes, "review").otherwise("accepted")
+
+
+def _on_record() -> Column:
+    """Whether nothing is to be written: a failure already on record, a cell that still waits."""
+    same = F.col("was_question") == F.col("question_id")
+    failed = (F.col("status") == "failed") & (F.col("was") == "failed") & same
+    failed = failed & F.col("was_error").eqNullSafe(F.col("a.error"))
+    waits = (F.col("status") == "pending") & (F.col("was").isNull() | (F.col("was") == "pending"))
+    return F.coalesce(failed | waits, F.lit(False))
+
+
+def _judged(cells: CellFrame) -> Column:
+    tasks = cells.scope.tasks
+    in_place = F.col("task").isin([at for at, task in enumerate(tasks) if task.in_place])
+    match = F.col("task").isin([at for at, task in enumerate(tasks) if isinstance(task, Match)])
+    status = F.col("status")
+    accepted = status == "accepted"
+    # a new column holds accepted values only; in place the cell stays as it was
+    empties = status.isin("review", "skipped", "failed") & ~in_place
+    answered = F.col("a.status") == "ok"
+    by_reference = F.col("state") == "reference"
+    notes = F.concat(
+        F.coalesce(F.col("a.notes"), F.array().cast("array<string>")),
+        F.when(F.col("guard").isNotNull(), F.array("guard")).otherwise(F.array().cast("array<string>")),
+        F.when(by_reference, F.array(F.lit("reference"))).otherwise(F.array().cast("array<string>")),
+    )
+    task_fingerprint = _per_task([F.lit(cells.fingerprints[task.name]) for task in tasks])
+    proposed = F.when(answered & ~accepted, F.col("new"))
+    return F.struct(
+        status.alias("status"),
+        _on_record().alias("noop"),
+        F.when(accepted, F.col("json")).alias("json"),
+        F.when(accepted, F.col("new")).alias("new"),
+        (accepted | empties).alias("write"),
+        F.col("old"),
+        F.col("old_meta"),
+        F.col("hash"),
+        F.when(status == "failed", F.col("a.error")).alias("error"),
+        F.when(~by_reference, F.col("a.confidence")).alias("confidence"),
+        F.col("a.scores").alias("scores"),
+        F.when(match, F.col("a.scores")["score"]).alias("score"),
+        proposed.alias("proposed"),
+        F.col("question_id"),
+        task_fingerprint.alias("fingerprint"),
+        F.col("a.confidence").alias("raw_score"),
+        F.col("a.label_mass").alias("label_mass"),
+        F.col("a.model").alias("model"),
+        F.col("a.prompt_tokens").alias("prompt_tokens"),
+        F.col("a.completion_tokens").alias("completion_tokens"),
+        F.col("a.answered_run").alias("answered_run"),
+        F.col("a.answered_at").alias("answered_at"),
+        notes.alias("notes"),
+    )

@@ -1,0 +1,250 @@
+"""The Delta boundary: reading, describing, creating and appending tables by name or by path."""
+
+import random
+import re
+import time
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import cast
+
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+from delta.tables import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DataType, StructType
+
+from schemas.errors import ConflictError, DataContractError
+from schemas.job import TABLE_NAME, Place
+
+ODD_CHARACTERS = re.compile(r"[ ,;{}()\n\t=]")  # Parquet takes them in no column's name, column mapping does
+MAX_COMMITS = 10
+# in Java they have one base, in Python none
+CONFLICTS = (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+HISTORY = 50  # commits that others may make between a write and its look-up
+
+
+def quoted(*parts: str) -> str:
+    """Return an identifier in backticks, safe for dots, blanks and backticks inside a part."""
+    return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
+
+
+def col(name: str, *, of: str | None = None) -> Column:
+    """Return the column of exactly this name, dots and backticks included."""
+    return F.col(quoted(name) if of is None else f"{of}.{quoted(name)}")
+
+
+def sql_name(place: Place) -> str:
+    """Return how SQL names a place: `a`.`b` or delta.`/path`."""
+    if place.table is not None:
+        return quoted(*place.table.split("."))
+    return "delta." + quoted(str(place.path))
+
+
+def place_of(text: str) -> Place:
+    """Read a place from one word: a name of one to three parts, else a path."""
+    return Place(table=text) if TABLE_NAME.match(text) else Place(path=text)
+
+
+def exists(spark: SparkSession, place: Place) -> bool:
+    """Whether a table stands there, Delta or not."""
+    if place.table is not None:
+        return spark.catalog.tableExists(place.table)
+    return DeltaTable.isDeltaTable(spark, str(place.path))
+
+
+def delta_table(spark: SparkSession, place: Place) -> DeltaTable:
+    """Return the Delta table at a place.
+
+    Raises:
+        DataContractError: nothing is there, or something that is no Delta table.
+    """
+    try:
+        if place.table is not None:
+            return DeltaTable.forName(spark, place.table)
+        return DeltaTable.forPath(spark, str(place.path))
+    except AnalysisException as problem:
+        found = "is no Delta table" if exists(spark, place) else "does not exist"
+        raise DataContractError(
+            f"{place.text} {found}",
+            hint="burnish reads and writes Delta tables; CONVERT TO DELTA turns a Parquet table into one",
+        ) from problem
+
+
+def refuse_files(spark: SparkSession, place: Place) -> None:
+    """Refuse a folder for a new table that holds other files.
+
+    Raises:
+        DataContractError: something is there that is no Delta table.
+    """
+    if place.path is None:
+        return
+    reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true")
+    try:
+        is_empty = reader.load(place.path).select("path").isEmpty()
+    except AnalysisException as problem:
+        if problem.getCondition() != "PATH_NOT_FOUND":
+            raise
+        return
+    if not is_empty:
+        raise DataContractError(
+            f"{place.text} holds files and is no Delta table",
+            hint="name an empty folder, or one that is not there yet: the table is created on first use",
+        )
+
+
+def latest_version(spark: SparkSession, place: Place) -> int:
+    """Return the newest committed version of a Delta table."""
+    return int(delta_table(spark, place).history(1).select("version").first()[0])  # type: ignore[index]
+
+
+def version_at(spark: SparkSession, place: Place, timestamp: str) -> int:
+    """Return the newest version committed at or before a timestamp (UTC unless it says otherwise).
+
+    Raises:
+        DataContractError: the table is younger than that.
+    """
+    moment = F.to_timestamp(F.lit(timestamp))
+    history = delta_table(spark, place).history().where(F.col("timestamp") <= moment)
+    row = history.agg(F.max("version")).first()
+    if row is None or row[0] is None:
+        raise DataContractError(f"{place.text} has no version as old as {timestamp}")
+    return int(row[0])
+
+
+def version_noted(spark: SparkSession, place: Place, note: str) -> int:
+    """Return the newest version whose commit carries a note.
+
+    Raises:
+        ConflictError: none of the last commits does, since others wrote the table in between.
+    """
+    history = delta_table(spark, place).history(HISTORY).where(F.col("userMetadata") == note)
+    row = history.agg(F.max("version")).first()
+    if row is None or row[0] is None:
+        raise ConflictError(f"other runs wrote {place.text} at the same time", hint="run the same command again")
+    return int(row[0])
+
+
+def read(spark: SparkSession, place: Place, *, version: int | None = None) -> DataFrame:
+    """Read a Delta table, at a pinned version if one is given."""
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.table(place.table) if place.table is not None else reader.load(str(place.path))
+
+
+def create(spark: SparkSession, place: Place, ddl: str) -> None:
+    """Create a Delta table unless it is there."""
+    builder = DeltaTable.createIfNotExists(spark).addColumns(struct(ddl))
+    if any(ODD_CHARACTERS.search(field.name) for field in struct(ddl)):
+        builder = builder.property("delta.columnMapping.mode", "name")
+    builder = builder.tableName(place.table) if place.table is not None else builder.location(str(place.path))
+    try:
+        patiently(builder.execute, what=place.text)
+    except AnalysisException:
+        # another run may be creating it at this moment
+        if not _appears(spark, place):
+            raise
+
+
+def _appears(spark: SparkSession, place: Place) -> bool:
+    for _ in range(MAX_COMMITS):
+        if exists(spark, place):
+            return True
+        time.sleep(0.3)
+    return False
+
+
+def append(frame: DataFrame, place: Place, *, options: dict[str, str] | None = None) -> None:
+    """Append a frame to a Delta table in one commit."""
+    writer = frame.write.format("delta").mode("append").options(**(options or {}))
+    if place.table is not None:
+        writer.saveAsTable(place.table)
+    else:
+        writer.save(str(place.path))
+
+
+def replace(frame: DataFrame, place: Place, *, note: str = "") -> None:
+    """Replace a Delta table's rows and schema; `note` marks the commit."""
+    writer = frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
+    writer = writer.option("userMetadata", note) if note else writer
+    if place.table is not None:
+        writer.saveAsTable(place.table)
+    else:
+        writer.save(str(place.path))
+
+
+def add_columns(spark: SparkSession, place: Place, columns: dict[str, str]) -> None:
+    """Add columns (name -> Spark type) with one ALTER TABLE; none is no commit."""
+    if not columns:
+        return
+    listed = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
+    try:
+        spark.sql(f"ALTER TABLE {sql_name(place)} ADD COLUMNS ({listed})")
+    except AnalysisException:
+        # another run of the same job may have added them a moment ago
+        if not set(columns) <= set(read(spark, place).columns):
+            raise
+
+
+def sibling(place: Place, suffix: str) -> Place:
+    """Return the place beside a table: `<name><suffix>` or `<folder><suffix>`."""
+    if place.table is not None:
+        return Place(table=place.table + suffix)
+    return Place(path=str(place.path).rstrip("/") + suffix)
+
+
+def is_inside(inner: Place, outer: Place) -> bool:
+    """Whether a folder lies in another one (names never do)."""
+    if inner.path is None or outer.path is None:
+        return False
+    inside, around = (PurePosixPath(re.sub(r"^file:/+", "/", path)) for path in (inner.path, outer.path))
+    return inside.is_relative_to(around)
+
+
+def same_type(left: DataType, right: str) -> bool:
+    """Whether a column's type is the one a DDL string names, nullability apart."""
+    return left.simpleString() == struct(f"c {right}")[0].dataType.simpleString()
+
+
+def struct(ddl: str) -> StructType:
+    """Return the struct type that a DDL string of columns names."""
+    return cast(StructType, StructType.fromDDL(ddl))
+
+
+def patiently(commit: Callable[[], object], *, what: str) -> None:
+    """Try a cheap commit again while other writers win the race, ten times at most.
+
+    Raises:
+        ConflictError: they won every time.
+    """
+    for attempt in range(MAX_COMMITS):
+        try:
+            commit()
+            return
+        except CONFLICTS as problem:
+            if attempt == MAX_COMMITS - 1:
+                raise ConflictError(
+                    f"other writers changed {what} during each of {MAX_COMMITS} tries to publish",
+                    hint="the answers are kept: run the same command when the other writer is done",
+                ) from problem
+            # spread over time, so that two that collide do not collide again
+            time.sleep(min(30.0, 0.5 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311 - no secret

@@ -1,0 +1,143 @@
+"""The one MERGE of a publish: `t` is the target's row as it stands, `s` the staged one."""
+
+from functools import reduce
+
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from jobs import cells as cells_
+from jobs import lake
+from jobs.cells import CellFrame
+from schemas.job import EnrichJob
+from schemas.tables import META_DDL, META_FIELDS
+from schemas.tasks import AnyTask
+
+KEPT_META = ("pending", "kept")  # these change the status and leave everything else as it was
+
+
+def merge(spark: SparkSession, staged: DataFrame, cells: CellFrame, *, run_id: str) -> None:
+    """Write the staged cells into the target with one MERGE."""
+    job = cells.scope.job
+    target = lake.delta_table(spark, job.target_place)
+    writer = _Writer(cells, target, run_id)
+    writes = [F.coalesce(~F.col(f"c{at}.noop"), F.lit(False)) for at in range(len(cells.scope.tasks))]
+    staged = staged.where(reduce(lambda left, right: left | right, writes))
+    on = reduce(
+        lambda left, right: left & right,
+        [lake.col(name, of="t").eqNullSafe(F.col(f"s.k{at}")) for at, name in enumerate(job.key)],
+    )
+    builder = target.alias("t").merge(staged.alias("s"), on)
+    builder = builder.whenMatchedUpdate(condition=writer.any_guard(), set=writer.updates())
+    if not job.is_in_place:
+        builder = builder.whenNotMatchedInsert(values=writer.inserts())
+    builder.execute()
+
+
+class _Writer:
+    """The expressions of the MERGE."""
+
+    def __init__(self, cells: CellFrame, target: DeltaTable, run_id: str) -> None:
+        self.cells = cells
+        self.job: EnrichJob = cells.scope.job
+        self.tasks = cells.scope.tasks
+        self.schema = target.toDF().schema
+        self.run_id = run_id
+        self.guards = [self._guard(at) for at in range(len(self.tasks))]
+
+    def any_guard(self) -> Column:
+        """Whether any cell of the row is to be written; other rows are not rewritten."""
+        return reduce(lambda left, right: left | right, self.guards)
+
+    def updates(self) -> dict[str, str | Column]:
+        """Return column -> expression of the matched update."""
+        found: dict[str, str | Column] = {}
+        for at in range(len(self.tasks)):
+            for name, value in self._cell(at).items():
+                guarded = F.when(self.guards[at], value).otherwise(lake.col(name, of="t"))
+                # with one task the clause's own condition has said it already
+                found[lake.quoted(name)] = value if len(self.tasks) == 1 else guarded
+        return found
+
+    def inserts(self) -> dict[str, str | Column]:
+        """Return column -> expression of the insert into a separate target."""
+        found: dict[str, str | Column] = {lake.quoted(name): F.col(f"s.k{at}") for at, name in enumerate(self.job.key)}
+        for at in range(len(self.tasks)):
+            there = F.col(f"s.c{at}").isNotNull()
+            for name, value in self._cell(at, inserted=True).items():
+                found[lake.quoted(name)] = F.when(there, value)
+        return found
+
+    def _text(self, name: str, *, of: str = "t") -> Column:
+        return cells_.text_of(lake.col(name, of=of), self.schema[name].dataType)
+
+    def _guard(self, at: int) -> Column:
+        """The cell is staged, and the target holds the value and the inputs that the plan saw."""
+        task, cell = self.tasks[at], F.col(f"s.c{at}")
+        same = self._text(task.name).eqNullSafe(cell["old"])
+        if self.job.is_in_place:
+            same = same & (self._hash(task, {}) == cell["hash"])
+        return F.coalesce(cell.isNotNull() & ~cell["noop"] & same, F.lit(False))
+
+    def _hash(self, task: AnyTask, written: dict[str, Column]) -> Column:
+        texts = [written.get(name, self._text(name)) for name in task.inputs]
+        tags = [cells_.type_tag(self.schema[name].dataType) for name in task.inputs]
+        return cells_.input_hash(self.cells.fingerprints[task.name], texts, tags)
+
+    def _after(self) -> dict[str, Column]:
+        """Return the text of every column that this publish may write, as it will stand."""
+        found = {}
+        for at, task in enumerate(self.tasks):
+            cell = F.col(f"s.c{at}")
+            writes = self.guards[at] & cell["write"]
+            found[task.name] = F.when(writes, cell["new"]).otherwise(self._text(task.name))
+        return found
+
+    def _cell(self, at: int, *, inserted: bool = False) -> dict[str, Column]:
+        task, cell = self.tasks[at], F.col(f"s.c{at}")
+        keep = cell["status"].isin(*KEPT_META)
+
+        def unless_kept(name: str, value: Column) -> Column:
+            before = F.lit(None) if inserted else lake.col(name, of="t")
+            return F.when(keep, before).otherwise(value)
+
+        before = F.lit(None).cast(task_type(self.schema, task.name)) if inserted else lake.col(task.name, of="t")
+        found = {
+            task.name: F.when(cell["write"], cell["value"]).otherwise(before),
+            f"{task.name}_confidence": unless_kept(f"{task.name}_confidence", cell["confidence"]),
+            f"{task.name}_error": unless_kept(f"{task.name}_error", cell["error"]),
+            f"{task.name}_meta": self._meta(at, inserted=inserted),
+        }
+        for suffix in ("scores", "score"):
+            if f"{task.name}_{suffix}" in task.written:
+                found[f"{task.name}_{suffix}"] = unless_kept(f"{task.name}_{suffix}", cell[suffix])
+        return found
+
+    def _meta(self, at: int, *, inserted: bool) -> Column:
+        task, cell = self.tasks[at], F.col(f"s.c{at}")
+        keep = cell["status"].isin(*KEPT_META)
+        old = F.lit(None).cast(META_DDL) if inserted else lake.col(f"{task.name}_meta", of="t")
+        # the guard has found the inputs as planned; they differ afterwards only where this publish writes one of them
+        rewritten = self.job.is_in_place and any(other.name in task.inputs for other in self.tasks)
+        inputs_after = self._hash(task, self._after()) if rewritten else cell["hash"]
+        stands = F.when(cell["write"], cell["new"]).otherwise(cell["old"])
+        fresh = {
+            "inputs_after": inputs_after,
+            "value_hash": cells_.value_hash(stands),
+            "published_run": F.lit(self.run_id),
+            "promise": F.lit(None).cast("string"),
+        }
+        fields = []
+        for name, kind in META_FIELDS.items():
+            if name == "status":
+                fields.append(cell["status"].alias(name))
+            else:
+                new = fresh[name] if name in fresh else cell[name]
+                fields.append(F.when(keep, old[name]).otherwise(new).cast(kind).alias(name))
+        return F.struct(*fields)
+
+
+def task_type(schema: T.StructType, name: str) -> str:
+    """Return a column's type as DDL."""
+    return schema[name].dataType.simpleString()

@@ -1,0 +1,207 @@
+"""What is known before the first question is asked: every cell's state, the model, the questions left."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs import cells as cells_
+from jobs.asking import Cluster, Model, ready_model
+from jobs.cells import CellFrame
+from jobs.source import Scope, check_keys, open_scope
+from jobs.store import Store, answers_by_question, settled, store_of
+from schemas.canonical import declared
+from schemas.errors import JobFileError
+from schemas.job import EnrichJob
+from schemas.options import RunOptions
+from schemas.tables import BUCKETS
+from schemas.tasks import AnyTask
+
+RUNS_LOOKED_AT = 50
+INPUT_FIELDS = ("from", "context", "left", "right")
+# tokens/s of one replica before any run was measured: the embedded model on two cores, an 8B model on a large GPU
+FIRST_GUESS = {"cpu": 600.0, "gpu": 20_000.0}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that is known before the first question is asked."""
+
+    job: EnrichJob
+    options: RunOptions
+    model: Model
+    store: Store
+    cells: CellFrame
+    states: dict[str, dict[str, int]]
+    rows: int
+
+    @property
+    def tasks(self) -> tuple[AnyTask, ...]:
+        """The run's tasks, labels resolved."""
+        return self.cells.scope.tasks
+
+    def count(self, *prefixes: str, task: str | None = None) -> int:
+        """Count cells whose state begins with one of these words."""
+        columns = [self.states[task]] if task is not None else list(self.states.values())
+        return sum(n for states in columns for state, n in states.items() if state.startswith(prefixes))
+
+    @property
+    def writes(self) -> bool:
+        """Whether a run would have anything to ask or to write."""
+        return self.count(cells_.TO_ASK, *cells_.WRITTEN_STATES) > 0
+
+
+def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Prepared:
+    """Pin the source, check it, and find every cell's state. No engine starts and nothing is written.
+
+    Raises:
+        BurnishError: whatever would make a run fail for its job file, its environment or its data.
+    """
+    store = store_of(job)
+    scope = open_scope(spark, job, options)
+    model = ready_model(scope.job)
+    fingerprints = {task.name: model.fingerprint(task) for task in scope.tasks}
+    known = comparable(spark, store, scope) if options.keep_old else frozenset()
+    cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known)
+    states = cells_.states(cells)
+    rows = sum(next(iter(states.values())).values())
+    prepared = Prepared(scope.job, options, model, store, cells, states, rows)
+    if prepared.writes:
+        check_keys(scope)
+    return prepared
+
+
+def to_ask(spark: SparkSession, prepared: Prepared) -> DataFrame:
+    """Return the distinct questions that no answer settles.
+
+    Adds `input_bytes`, and `bucket`: 0 to 99,999, the question's place in the order of asking.
+    """
+    asked = cells_.questions(prepared.cells, max_rows=prepared.job.limits.max_rows)
+    known = answers_by_question(spark, prepared.store, sorted(set(prepared.cells.fingerprints.values())))
+    done = settled(known, retry_failed=prepared.options.retry_failed).select("question_id")
+    size = F.aggregate(
+        "inputs", F.lit(0).cast("bigint"), lambda total, value: total + F.coalesce(F.octet_length(value), F.lit(0))
+    )
+    bucket = F.pmod(F.xxhash64("question_id"), F.lit(BUCKETS)).cast("int")
+    left = asked.join(done, "question_id", "left_anti")
+    return left.withColumn("input_bytes", size).withColumn("bucket", bucket)
+
+
+def rate_of(spark: SparkSession, prepared: Prepared, cluster: Cluster) -> tuple[float, str]:
+    """Return the expected tokens/s over all replicas, and where the figure comes from."""
+    runs = prepared.store.read(spark, "runs").where("state = 'done'")
+    rate = F.get_json_object("report", "$.tokens_per_sec").cast("double")
+    same = F.get_json_object("report", "$.model_digest") == prepared.model.digest
+    last = runs.where(same & (rate > 0)).orderBy(F.col("ended_at").desc()).select(rate).first()
+    if last is not None:
+        return float(last[0]), "measured by the last run"
+    guess = FIRST_GUESS["gpu" if cluster.has_gpu else "cpu"] * cluster.replicas
+    return guess, f"a guess of {guess:,.0f} tokens/s until a first run measures it"
+
+
+def reasks(prepared: Prepared) -> dict[str, int]:
+    """Count answered cells per column that would be asked again because a fingerprint changed."""
+    counts = {task.name: prepared.count("ask:fingerprint", task=task.name) for task in prepared.tasks}
+    return {name: count for name, count in counts.items() if count}
+
+
+def refuse_reasking(spark: SparkSession, prepared: Prepared) -> None:
+    """Stop when a changed job would ask more answered rows again than `limits.max_reask_share` allows.
+
+    Raises:
+        JobFileError: naming what changed and how many rows.
+    """
+    again = reasks(prepared)
+    if not again or prepared.options.reask:
+        return
+    answered = sum(prepared.count("done:accepted", "done:unchanged", "done:review", task=name) for name in again)
+    allowed = prepared.job.limits.max_reask_share
+    if sum(again.values()) <= allowed * (answered + sum(again.values())):
+        return
+    again, total = unanswered(spark, prepared), answered + sum(again.values())
+    share = sum(again.values()) / total
+    if share <= allowed:
+        return
+    counts = ", ".join(f"{name}: {count:,} rows" for name, count in again.items())
+    changed = "; ".join(what_changed(spark, prepared, sorted(again)))
+    raise JobFileError(
+        f"the job has changed, and {share:.0%} of its answered cells would be asked again ({counts}). {changed}",
+        hint=f"--reask asks them, --keep-old asks only new and changed rows; limits.max_reask_share is {allowed:g}",
+    )
+
+
+def unanswered(spark: SparkSession, prepared: Prepared) -> dict[str, int]:
+    """Count, of the cells whose fingerprint changed, those that the answers table does not know either."""
+    known = answers_by_question(spark, prepared.store, sorted(set(prepared.cells.fingerprints.values())))
+    cells = cells_.to_do(prepared.cells, prefixes=("ask:fingerprint",)).select("task", "question_id")
+    left = cells.join(known.where("status = 'ok'").select("question_id"), "question_id", "left_anti")
+    return {prepared.tasks[row["task"]].name: int(row["count"]) for row in left.groupBy("task").count().collect()}
+
+
+def describe(prepared: Prepared) -> dict[str, Any]:
+    """Return what each column's fingerprint is made of, for the next run to compare with."""
+    return {
+        task.name: {**declared(task), "model": prepared.model.ref.text, "model_digest": prepared.model.digest}
+        for task in prepared.tasks
+    }
+
+
+def declared_before(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, dict[str, Any]]:
+    """Return, per column, what the last run that wrote it declared."""
+    runs = store.read(spark, "runs").where("state = 'done'").where(F.col("target") == job.target_place.text)
+    reports = runs.orderBy(F.col("ended_at").desc()).limit(RUNS_LOOKED_AT).select("report").collect()
+    found: dict[str, dict[str, Any]] = {}
+    for row in reports:
+        found = json.loads(row["report"]).get("columns_declared", {}) | found
+    return found
+
+
+def comparable(spark: SparkSession, store: Store, scope: Scope) -> frozenset[str]:
+    """Return the columns that are still made of the inputs of the run before."""
+    before = declared_before(spark, store, scope.job)
+    same = []
+    for task in scope.tasks:
+        now, then = declared(task), before.get(task.name, {})
+        if all(json.loads(json.dumps(now.get(field))) == then.get(field) for field in INPUT_FIELDS):
+            same.append(task.name)
+    return frozenset(same)
+
+
+def what_changed(spark: SparkSession, prepared: Prepared, names: list[str]) -> list[str]:
+    """Name, per column, the settings that differ from those of the last run."""
+    before = declared_before(spark, prepared.store, prepared.job)
+    if not before:
+        return ["what changed is not on record"]
+    now = json.loads(json.dumps(describe(prepared)))
+    found = []
+    for name in names:
+        old = before.get(name, {})
+        differing = sorted(key for key in {*old, *now[name]} if old.get(key) != now[name].get(key))
+        found.append(f"{name} differs in {', '.join(differing) or 'the form of its prompts'}")
+    return found
+
+
+def remarks(prepared: Prepared) -> list[str]:
+    """Return what a person should know before going on."""
+    again = sum(reasks(prepared).values())
+    return [*remarks_on(prepared.model), *([f"asked again because the job changed: {again:,} cells"] if again else [])]
+
+
+def remarks_on(model: Model) -> list[str]:
+    """Return what a person should know of a model."""
+    found = []
+    if not model.card.tuned:
+        found.append(
+            f"{model.ref.text} is not tuned for these tasks: it labels badly. Use it to try the machinery, "
+            "not to trust the answers."
+        )
+    if (honours := model.capabilities) is not None:
+        found.append(
+            f"the endpoint honours log-probabilities: {honours.logprobs}, JSON schema: {honours.json_schema}, "
+            f"choice: {honours.choice}"
+        )
+        if not honours.logprobs:
+            found.append("without log-probabilities every confidence is null")
+    return found

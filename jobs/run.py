@@ -1,0 +1,328 @@
+"""Run: plan, ask, publish, report. This is the job that everything else stands round."""
+
+import json
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from jobs import lake
+from jobs.asking import Cluster, spec_of
+from jobs.estimate import estimates, totals
+from jobs.leavers import count_leavers, delete_leavers
+from jobs.outcome import ColumnOutcome, Published, confirm
+from jobs.plan import duration
+from jobs.prepare import Prepared, describe, prepare, rate_of, refuse_reasking, remarks, to_ask
+from jobs.progress import Reporter
+from jobs.publish import Turn, publish
+from jobs.waves import Asking, Bounds, Desk, Progress
+from schemas.errors import Interrupted
+from schemas.job import EnrichJob
+from schemas.options import RunOptions
+from schemas.tables import QUESTIONS, RUNS, STATUSES, ddl
+
+QUESTIONS_PER_FILE = 500_000
+
+
+def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> "RunResult":
+    """Ask what is not answered yet and write the answers; the same command continues after any interruption.
+
+    Raises:
+        BurnishError: with the exit code that schedulers see; what was answered is kept.
+    """
+    night = Night.begin(spark, job, options)
+    with interruptible(night), night.recorded():
+        if night.prepared.writes:
+            night.ask()
+            night.publish()
+        if night.deletes:
+            delete_leavers(spark, night.prepared.cells.scope, night.prepared.store, run_id=night.run_id)
+        return night.report()
+
+
+@dataclass
+class Night:
+    """One run under way."""
+
+    spark: SparkSession
+    prepared: Prepared
+    run_id: str
+    started: datetime
+    began: float = field(default_factory=time.monotonic)
+    progress: Progress = field(default_factory=lambda: Progress(0, 0))
+    published: Published | None = None
+    asking: Asking | None = None
+    interrupted: int = 0
+    gone: int = 0
+
+    @property
+    def deletes(self) -> bool:
+        """Whether rows that have left the source are to be deleted."""
+        return self.gone > 0 and self.prepared.job.on_source_delete == "delete"
+
+    @property
+    def writes(self) -> bool:
+        """Whether the run has anything to ask or to write."""
+        return self.prepared.writes or self.deletes
+
+    @classmethod
+    def begin(cls, spark: SparkSession, job: EnrichJob, options: RunOptions) -> "Night":
+        """Check everything that can be checked before an engine starts."""
+        started, began = datetime.now(UTC), time.monotonic()
+        prepared = prepare(spark, job, options=options)
+        refuse_reasking(spark, prepared)
+        run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+        gone = count_leavers(spark, prepared.cells.scope)
+        return cls(spark, prepared, run_id, started, began, gone=gone)
+
+    def ask(self) -> None:
+        """Write the questions, pack them into waves, have them answered."""
+        prepared, job = self.prepared, self.prepared.job
+        prepared.store.create(self.spark)
+        questions, tokens = self._write_questions()
+        self.progress = Progress(questions, tokens)
+        if not questions:
+            return
+        spec = spec_of(self.spark, prepared.cells.scope.job, prepared.model, run_id=self.run_id)
+        cluster = Cluster(self.spark, job.engine)
+        desk = Desk(self.spark, prepared.store, spec, cluster, job.target_place.text)
+        minutes = job.limits.max_minutes
+        deadline = None if minutes is None else self.began + minutes * 60
+        bounds = Bounds(deadline=deadline, max_tokens=job.limits.max_tokens)
+        rate, _ = rate_of(self.spark, prepared, cluster)
+        self.asking = Asking(desk, self.progress, rate=rate, bounds=bounds)
+        cells = prepared.count("ask")
+        with Reporter(self.progress, cached_share=1 - questions / cells if cells else 0.0) as reporter:
+            self.asking.run(every=lambda: self._tick(reporter))
+
+    def _tick(self, reporter: Reporter) -> None:
+        reporter.show()
+        self.check_interrupt()
+        every = self.prepared.options.publish_every_min
+        if every is not None and time.monotonic() - self._last_publish >= every * 60 and self.progress.waves:
+            self.publish(interim=True)
+
+    _last_publish: float = field(default_factory=time.monotonic)
+
+    def _write_questions(self) -> tuple[int, int]:
+        """Write tonight's questions once, so that no wave scans the source again; return their number and tokens."""
+        prepared, store = self.prepared, self.prepared.store
+        rows = to_ask(self.spark, prepared).withColumn("run_id", F.lit(self.run_id)).select(*QUESTIONS)
+        files = max(1, min(200, prepared.count("ask") // QUESTIONS_PER_FILE))
+        lake.append(rows.repartitionByRange(files, "bucket").sortWithinPartitions("bucket"), store.place("questions"))
+        mine = store.read(self.spark, "questions").where(F.col("run_id") == self.run_id)
+        counted = totals(mine)
+        if not counted:
+            return 0, 0
+        found = estimates(prepared, mine, counted)
+        tokens = sum(found[name].tokens(*counts) for name, counts in counted.items())
+        return sum(count for count, _ in counted.values()), tokens
+
+    def publish(self, *, interim: bool = False) -> None:
+        """Write what is answered so far into the target."""
+        self.check_interrupt()
+        turn = Turn(self.run_id, interim=interim, follows=self.published is not None and self.published.writes)
+        found = publish(self.spark, self.prepared.cells, self.prepared.store, turn=turn)
+        if self.published is None:
+            self.published = found
+        else:
+            self.published.add(found)
+        self._last_publish = time.monotonic()
+
+    def check_interrupt(self) -> None:
+        """Stop where a signal arrived.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM came.
+        """
+        if self.interrupted:
+            problem = Interrupted("stopped by a signal; nothing half was published", hint="the same command continues")
+            problem.exit_code = 128 + self.interrupted
+            raise problem
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Leave a row in `runs` at the start and at the end, whatever the end."""
+        if not self.writes:
+            yield
+            return
+        self.prepared.store.create(self.spark)
+        self._record("running", None)
+        state = "failed"
+        try:
+            yield
+            state = "done"
+        except Interrupted:
+            state = "interrupted"
+            raise
+        finally:
+            if state != "done":
+                self._record(state, None)
+
+    def _record(self, state: str, report: dict[str, Any] | None) -> None:
+        job = self.prepared.job
+        ended = None if state == "running" else datetime.now(UTC)
+        there = lake.exists(self.spark, job.target_place)
+        row = {
+            "run_id": self.run_id,
+            "job": json.dumps(job.model_dump(mode="json", by_alias=True), ensure_ascii=False),
+            "target": job.target_place.text,
+            "started_at": self.started,
+            "ended_at": ended,
+            "state": state,
+            "complete": None if report is None else report["complete"],
+            "source_version": self.prepared.cells.scope.version,
+            "target_version": lake.latest_version(self.spark, job.target_place) if there else None,
+            "report": None if report is None else json.dumps(report, ensure_ascii=False),
+        }
+        frame = self.spark.createDataFrame([tuple(row[name] for name in RUNS)], ddl(RUNS))
+        lake.append(frame.coalesce(1), self.prepared.store.place("runs"))
+
+    def report(self) -> "RunResult":
+        """Count every cell of the run and put the result on record."""
+        if self.published is not None and self.published.writes:
+            confirm(self.spark, self.published, self.prepared.cells, run_id=self.run_id)
+        columns = {task.name: self._column(task.name) for task in self.prepared.tasks}
+        seconds = time.monotonic() - self.began
+        result = RunResult(self.prepared, self.run_id, columns, self.progress, seconds, gone=self.gone)
+        if self.writes:
+            self._record("done", result.as_dict())
+        return result
+
+    def _column(self, name: str) -> dict[str, Any]:
+        """Return one column's statuses, which sum to the rows in scope, and what else is known of it."""
+        outcome = self.published.columns[name] if self.published is not None else ColumnOutcome()
+        statuses = dict.fromkeys(STATUSES, 0) | outcome.statuses
+        for state, count in self.prepared.states[name].items():
+            if state.startswith("done:"):
+                statuses[state.removeprefix("done:")] += count
+        statuses["pending"] += self.prepared.rows - sum(statuses.values())
+        return {
+            "statuses": statuses,
+            "changed": outcome.changed,
+            "from_reference": outcome.references,
+            "changed_under_way": outcome.lost,
+            "not_scored": outcome.unscored,
+            "confidence_bins": outcome.bins,
+        }
+
+
+@contextmanager
+def interruptible(night: Night) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a clean stop, where this thread may set handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        night.interrupted = signum
+        if night.asking is not None:
+            night.asking.stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did."""
+
+    prepared: Prepared
+    run_id: str
+    columns: dict[str, dict[str, Any]]
+    progress: Progress
+    seconds: float
+    gone: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows in scope."""
+        return self.prepared.rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether no cell in scope waits for an answer."""
+        return not any(column["statuses"]["pending"] for column in self.columns.values())
+
+    @property
+    def failed_share(self) -> float:
+        """The part of the asked questions that got no answer."""
+        return self.progress.failed / self.progress.done if self.progress.done else 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 when more rows failed than allowed, or cells wait and `--require-complete` was given."""
+        too_many = self.failed_share > self.prepared.job.limits.max_failed_share
+        incomplete = self.prepared.options.require_complete and not self.complete
+        return 1 if too_many or incomplete else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as JSON-able values."""
+        asked = self.progress
+        seconds = asked.seconds if asked.questions else 0.0
+        cells = self.prepared.count("ask")
+        return {
+            "run_id": self.run_id,
+            "target": self.prepared.job.target_place.text,
+            "model": self.prepared.model.ref.text,
+            "model_digest": self.prepared.model.digest,
+            "complete": self.complete,
+            "stopped": asked.stopped or None,
+            "rows": self.prepared.rows,
+            "gone_from_source": self.gone,
+            "cells_to_ask": cells,
+            "questions": asked.questions,
+            "answered": asked.answered,
+            "failed": asked.failed,
+            "cached_share": 1 - asked.questions / cells if cells else 1.0,
+            "prompt_tokens": asked.prompt_tokens,
+            "completion_tokens": asked.completion_tokens,
+            "cached_tokens": asked.cached_tokens,
+            "waves": asked.waves,
+            "ask_seconds": round(seconds, 3),
+            "seconds": round(self.seconds, 3),
+            "rows_per_sec": round(asked.done / seconds, 3) if seconds else None,
+            "tokens_per_sec": round(asked.done_tokens / seconds, 3) if seconds else None,
+            "columns": self.columns,
+            "columns_declared": describe(self.prepared),
+            "remarks": remarks(self.prepared),
+        }
+
+    def render(self) -> Group:
+        """Return the result for a terminal."""
+        table = Table(title=f"run {self.run_id}: {self.prepared.rows:,} rows", title_justify="left")
+        shown = [status for status in STATUSES if any(one["statuses"][status] for one in self.columns.values())]
+        for heading in ("column", *shown, "changed"):
+            table.add_column(heading, justify="left" if heading == "column" else "right")
+        for name, one in self.columns.items():
+            table.add_row(name, *(f"{one['statuses'][status]:,}" for status in shown), f"{one['changed']:,}")
+        asked = self.progress
+        lines = [
+            f"{asked.questions:,} questions asked ({asked.answered:,} answered, {asked.failed:,} failed) "
+            f"in {duration(self.seconds)}"
+        ]
+        if asked.stopped:
+            lines.append(f"stopped by limits.{asked.stopped}: the rest is pending, the same command continues")
+        if self.gone:
+            word = "deleted" if self.prepared.job.on_source_delete == "delete" else "kept"
+            lines.append(f"{self.gone:,} rows are gone from the source and were {word}")
+        waiting = sum(one["changed_under_way"] for one in self.columns.values())
+        if waiting:
+            lines.append(f"{waiting:,} cells changed while the run was under way; they wait for the next one")
+        return Group(table, *(Text(line) for line in (*lines, *remarks(self.prepared))))

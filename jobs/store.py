@@ -1,0 +1,93 @@
+"""burnish's own Delta tables: questions, answers, changes, runs (and what later work adds)."""
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from jobs import lake
+from schemas import tables
+from schemas.errors import MAX_ATTEMPTS, PERMANENT_ROW_CODES, JobFileError
+from schemas.job import EnrichJob, Place
+
+LAYOUT = {
+    "questions": tables.QUESTIONS,
+    "answers": tables.ANSWERS,
+    "changes": tables.CHANGES,
+    "runs": tables.RUNS,
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where the tables of a store are; jobs may share one."""
+
+    base: Place
+
+    def place(self, table: str) -> Place:
+        """Return one table's place: `<store>_answers` by name, `<store>/answers` by folder."""
+        if self.base.table is not None:
+            return Place(table=f"{self.base.table}_{table}")
+        return Place(path=f"{str(self.base.path).rstrip('/')}/{table}")
+
+    def exists(self, spark: SparkSession, table: str) -> bool:
+        """Whether the table was created yet."""
+        return lake.exists(spark, self.place(table))
+
+    def read(self, spark: SparkSession, table: str) -> DataFrame:
+        """Read a table; one that was never created reads as empty."""
+        if not self.exists(spark, table):
+            return spark.createDataFrame([], tables.ddl(LAYOUT[table]))
+        return lake.read(spark, self.place(table))
+
+    def create(self, spark: SparkSession) -> None:
+        """Create what is missing."""
+        for table, columns in LAYOUT.items():
+            if not self.exists(spark, table):
+                lake.create(spark, self.place(table), tables.ddl(columns))
+
+
+def store_of(job: EnrichJob) -> Store:
+    """Return the job's store: as declared, else beside the target.
+
+    Raises:
+        JobFileError: it would lie inside the target's folder, where VACUUM deletes it.
+    """
+    base = lake.place_of(job.store) if job.store else lake.sibling(job.target_place, "_burnish")
+    if lake.is_inside(base, job.target_place):
+        raise JobFileError(
+            f"store {base.text} lies inside the target's folder {job.target_place.text}",
+            hint="VACUUM deletes what the table does not track; put the store beside the table",
+        )
+    return Store(base)
+
+
+def answers_by_question(spark: SparkSession, store: Store, fingerprints: list[str]) -> DataFrame:
+    """Return one row a question of these fingerprints: its latest success, else its latest failure.
+
+    Adds `attempts`, the number of failures on record.
+    """
+    answers = store.read(spark, "answers").where(F.col("fingerprint").isin(fingerprints))
+    best = Window.partitionBy("question_id").orderBy(
+        F.when(F.col("status") == "ok", 0).otherwise(1), F.col("answered_at").desc(), F.col("lane_version").desc()
+    )
+    everything = Window.partitionBy("question_id")
+    return (
+        answers.withColumn("attempts", F.sum(F.when(F.col("status") == "ok", 0).otherwise(1)).over(everything))
+        .withColumn("_rank", F.row_number().over(best))
+        .where("_rank = 1")
+        .drop("_rank")
+    )
+
+
+def settled(answers: DataFrame, *, retry_failed: bool) -> DataFrame:
+    """Keep the questions that are not to be asked: answered, or failed for good.
+
+    Args:
+        answers: from `answers_by_question`.
+        retry_failed: ask again whatever failed, however often and for whatever reason.
+    """
+    done = F.col("status") == "ok"
+    if not retry_failed:
+        done = done | F.col("error").isin(*sorted(PERMANENT_ROW_CODES)) | (F.col("attempts") >= MAX_ATTEMPTS)
+    return answers.where(done)

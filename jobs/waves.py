@@ -1,0 +1,259 @@
+"""Ask the questions of a run in waves, each one transaction.
+
+Two waves run at once, so that one's tail hides behind the next. What is done is decided only by which questions have
+answers: a wave that was lost is simply asked again.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from py4j.protocol import Py4JJavaError
+from pyspark import inheritable_thread_target
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs import lake
+from jobs.asking import Cluster
+from jobs.store import Store
+from schemas.errors import BurnishError, ConflictError, EnvironmentProblem
+from schemas.tables import BUCKETS
+from udfs.ask import OUTPUT_DDL, AskSpec, asker
+
+LANES = 2
+WAVE_SEC = 180.0
+FIRST_WAVE_SEC = 60.0
+MAX_WAVES = 400  # a run makes at most 500 commits, publishes included
+ROWS_PER_PARTITION = 64
+PARTITIONS_PER_SLOT = 2
+_PROBLEM = re.compile(r"EnvironmentProblem: (.+)")
+
+
+@dataclass
+class Progress:
+    """What is answered so far; lanes add to it under a lock."""
+
+    questions: int
+    tokens: int
+    answered: int = 0
+    failed: int = 0
+    waves: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    done_tokens: int = 0
+    started: float = field(default_factory=time.monotonic)
+    first_commit: float | None = None
+    ended: float | None = None
+    stopped: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the ask phase so far."""
+        return (self.ended or time.monotonic()) - self.started
+
+    @property
+    def done(self) -> int:
+        """Questions that have an outcome."""
+        return self.answered + self.failed
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where asking stops by itself."""
+
+    deadline: float | None = None
+    max_tokens: int | None = None
+
+
+class Pace:
+    """How many tokens the next wave should hold: about three minutes at the speed seen so far."""
+
+    def __init__(self, *, total: int, rate: float) -> None:
+        """Start from an expected rate, in tokens/s over all lanes."""
+        self.total, self.rate, self.seen = total, rate, False
+
+    def wave_tokens(self) -> float:
+        """Return the size of the next wave; the first are short, since their rate is a guess."""
+        seconds = WAVE_SEC if self.seen else FIRST_WAVE_SEC
+        return max(self.rate * seconds / LANES, self.total / MAX_WAVES, 1.0)
+
+    def took(self, tokens: int, seconds: float) -> None:
+        """Learn from a wave; lanes run side by side, hence the factor."""
+        if seconds > 0 and tokens:
+            self.rate, self.seen = LANES * tokens / seconds, True
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a run asks: its session, its store, what executors are told, and the target it works for."""
+
+    spark: SparkSession
+    store: Store
+    spec: AskSpec
+    cluster: Cluster
+    target: str
+
+    @property
+    def group(self) -> str:
+        """Spark's job group of this run's waves."""
+        return f"burnish-{self.spec.run_id}"
+
+
+class Asking:
+    """One ask phase over the `questions` rows of a run."""
+
+    def __init__(self, desk: Desk, progress: Progress, *, rate: float, bounds: Bounds) -> None:
+        """Nothing is asked yet."""
+        self.desk, self.progress, self.bounds = desk, progress, bounds
+        self.pace = Pace(total=progress.tokens, rate=rate)
+        self.lock = threading.Lock()
+        self.next_bucket = 0
+        self.next_version = _highest_version(desk) + 1
+        self.claimed_tokens = 0.0
+        self.stopping = threading.Event()
+
+    def run(self, *, every: Callable[[], None]) -> None:
+        """Ask everything, calling `every` a few times a second from this thread.
+
+        Raises:
+            EnvironmentProblem: an engine did not start or could not be kept alive.
+            ConflictError: another run of the same job committed in this one's place.
+        """
+        work = inheritable_thread_target(self.desk.spark)(self._lane)
+        with ThreadPoolExecutor(LANES, thread_name_prefix="lane") as pool:
+            lanes = {pool.submit(work, lane) for lane in range(LANES)}
+            try:
+                while lanes:
+                    done, lanes = wait(lanes, timeout=0.25, return_when=FIRST_EXCEPTION)
+                    for lane in done:
+                        lane.result()
+                    every()
+            except (PySparkException, Py4JJavaError) as problem:
+                raise _translated(problem) from problem
+            finally:
+                self.progress.ended = time.monotonic()
+                if lanes:
+                    self.cancel()
+
+    def cancel(self) -> None:
+        """Stop at once: running waves are cancelled and nothing of them is committed."""
+        self.stopping.set()
+        self.desk.spark.sparkContext.cancelJobGroup(self.desk.group)
+
+    def _lane(self, lane: int) -> None:
+        context = self.desk.spark.sparkContext
+        context.setJobGroup(self.desk.group, f"burnish asks, lane {lane}", interruptOnCancel=False)
+        while (claim := self._claim()) is not None:
+            self._wave(lane, claim)
+
+    def _claim(self) -> "Wave | None":
+        """Take the next range of buckets and a transaction version; None when nothing is left or a limit is met."""
+        with self.lock:
+            if self.next_bucket >= BUCKETS or self.stopping.is_set():
+                return None
+            if self.bounds.deadline is not None and time.monotonic() >= self.bounds.deadline:
+                self.progress.stopped = "max_minutes"
+                return None
+            tokens = self.pace.wave_tokens()
+            if self.bounds.max_tokens is not None:
+                tokens = min(tokens, self.bounds.max_tokens - self.claimed_tokens)
+                if tokens < 1:
+                    self.progress.stopped = "max_tokens"
+                    return None
+            width = max(1, int(BUCKETS * tokens / max(1, self.progress.tokens)))
+            wave = Wave(self.next_bucket, min(BUCKETS, self.next_bucket + width), self.next_version)
+            self.next_bucket, self.next_version = wave.high, self.next_version + 1
+            self.claimed_tokens += self.progress.tokens * wave.share
+            return wave
+
+    def _wave(self, lane: int, wave: "Wave") -> None:
+        began = time.monotonic()
+        desk = self.desk
+        mine = (F.col("run_id") == desk.spec.run_id) & F.col("bucket").between(wave.low, wave.high - 1)
+        questions = desk.store.read(desk.spark, "questions").where(mine)
+        questions = questions.select("task", "fingerprint", "question_id", "inputs")
+        expected = self.progress.questions * wave.share
+        partitions = min(desk.cluster.slots * PARTITIONS_PER_SLOT, round(expected / ROWS_PER_PARTITION))
+        answers = questions.repartition(max(1, partitions)).mapInPandas(asker(desk.spec), OUTPUT_DDL)
+        answers = answers.withColumn("lane", F.lit(lane)).withColumn("lane_version", F.lit(wave.version).cast("bigint"))
+        transaction = {"txnAppId": f"burnish/{desk.target}/lane{lane}", "txnVersion": str(wave.version)}
+        lake.append(answers, desk.store.place("answers"), options=transaction)
+        self._count(wave, questions, time.monotonic() - began)
+
+    def _count(self, wave: "Wave", questions: DataFrame, seconds: float) -> None:
+        """Read back what the wave committed.
+
+        Raises:
+            ConflictError: nothing of it is there, since another run had used its transaction version.
+        """
+        desk = self.desk
+        mine = (F.col("lane_version") == wave.version) & (F.col("answered_run") == desk.spec.run_id)
+        row = (
+            desk.store.read(desk.spark, "answers")
+            .where(mine)
+            .agg(
+                F.count_if(F.col("status") == "ok"),
+                F.count_if(F.col("status") != "ok"),
+                *[F.sum(name) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")],
+            )
+            .first()
+        )
+        ok, failed, prompt, completion, cached = (int(value or 0) for value in row or (0,) * 5)
+        if ok + failed == 0 and not questions.isEmpty():
+            raise ConflictError(
+                f"another run for {desk.target} has committed answers in this one's place",
+                hint="let the other run end, then start this one again: it continues from what is answered",
+            )
+        with self.lock:
+            done = self.progress
+            done.answered, done.failed, done.waves = done.answered + ok, done.failed + failed, done.waves + 1
+            done.prompt_tokens += prompt
+            done.completion_tokens += completion
+            done.cached_tokens += cached
+            done.done_tokens += round(self.progress.tokens * wave.share)
+            self.pace.took(round(self.progress.tokens * wave.share), seconds)
+
+
+@dataclass(frozen=True)
+class Wave:
+    """A range of buckets, asked and committed in one transaction."""
+
+    low: int
+    high: int
+    version: int
+
+    @property
+    def share(self) -> float:
+        """The part of all buckets that it holds."""
+        return (self.high - self.low) / BUCKETS
+
+
+def _highest_version(desk: Desk) -> int:
+    """Return the highest transaction version on record; every lane's next one lies above."""
+    row = desk.store.read(desk.spark, "answers").agg(F.max("lane_version")).first()
+    return int(row[0]) if row is not None and row[0] is not None else 0
+
+
+def _translated(problem: Exception) -> BurnishError:
+    """Make one sentence of a problem that a lane had."""
+    found = _PROBLEM.findall(str(problem))
+    if not found:
+        if isinstance(problem, lake.CONFLICTS) or "DELTA_CONCURRENT" in str(problem):
+            return _raced()
+        kind = type(problem).__name__
+        return EnvironmentProblem(
+            f"Spark failed while asking ({kind})", hint="Spark's own log says more; answers so far are kept"
+        )
+    return EnvironmentProblem(found[-1].strip(), hint="the table is untouched; `burnish doctor` checks the rest")
+
+
+def _raced() -> ConflictError:
+    return ConflictError(
+        "another run of this job is committing answers at the same moment",
+        hint="let it end, then start this one again: it continues from what is answered",
+    )
