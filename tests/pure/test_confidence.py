@@ -1,0 +1,82 @@
+import math
+
+import pytest
+
+from udfs.confidence import (
+    free_text,
+    label_mass,
+    lowest,
+    probability,
+    scores_of_fields,
+    scores_of_labels,
+    two_sided,
+    within,
+)
+
+
+def test_a_closed_read_is_the_product_along_its_path():
+    assert probability([math.log(0.8), math.log(0.5)]) == pytest.approx(0.4)
+    assert probability([]) is None
+
+
+def test_label_mass_counts_the_steps_that_decide():
+    assert label_mass([0.9, 0.5, 0.1], 2) == pytest.approx(0.45)
+    assert label_mass([], 2) is None
+
+
+def test_free_text_scores_are_those_worked_out_by_hand():
+    # 0.9, 0.6, 0.5: mean 2/3, product 0.27, cube root of it 0.6463
+    scores = free_text([math.log(0.9), math.log(0.6), math.log(0.5)])
+    assert scores["mean_probability"] == pytest.approx(2 / 3)
+    assert scores["geometric_mean"] == pytest.approx(0.6463304)
+    assert scores["minimum"] == pytest.approx(0.5)
+    assert scores["sum_logprob"] == pytest.approx(math.log(0.27))
+    assert free_text([]) == {}
+
+
+def test_two_sided_is_how_sure_either_way():
+    assert two_sided(0.2) == pytest.approx(0.8)
+    assert two_sided(0.7) == pytest.approx(0.7)
+    assert two_sided(None) is None
+
+
+def test_the_lowest_part_speaks_and_an_unscored_part_silences():
+    assert lowest([0.9, 0.0, 0.4]) == 0.0
+    assert lowest([0.9, None]) is None
+    assert lowest([]) is None
+
+
+def test_a_token_belongs_to_a_part_whose_byte_it_holds():
+    assert within([(0, 2), (2, 2), (2, 5), (5, 6)], [(4, 6)]) == [2, 3]
+    assert within([(0, 2), (2, 5)], [(5, 6)]) == []
+
+
+def test_syntax_does_not_count_in_a_field():
+    # {"a": "xy", "b": 12}
+    pieces = [b'{"', b"a", b'":', b' "', b"x", b'y"', b', "', b"b", b'":', b" ", b"1", b"2", b"}"]
+    logprobs = [0.0, 0.0, 0.0, 0.0, math.log(0.5), math.log(0.7), 0.0, 0.0, 0.0, 0.0, math.log(0.4), math.log(0.2), 0.0]
+    spans = {"a": [(7, 9)], "b": [(17, 19)]}
+    assert b"".join(pieces)[7:9] == b"xy"
+    assert b"".join(pieces)[17:19] == b"12"
+    scores = scores_of_fields(pieces, logprobs, spans)
+    assert scores["a"] == pytest.approx(0.6)
+    assert scores["b"] == pytest.approx(0.3)
+    assert scores_of_fields(pieces, [], spans) == {"a": None, "b": None}
+
+
+def test_label_scores_follow_the_trie():
+    # root: 1 (p .4), 2 (p .1); after 1: 3 (.2), 4 (.6), after 1 4: end (.3), 5 (.1)
+    paths = [(1, 3), (1, 4), (1, 4, 5), (2,)]
+    forced = [[0.4, 0.2], [0.4, 0.6, 0.3], [0.4, 0.6, 0.1], [0.1]]
+    scores = scores_of_labels(paths, forced)
+    assert scores == pytest.approx([0.8 * 0.25, 0.8 * 0.75 * 0.75, 0.8 * 0.75 * 0.25, 0.2])
+    assert math.fsum(scores) == pytest.approx(1)
+
+
+def test_label_scores_divide_the_prior_out():
+    scores = scores_of_labels([(1,), (2,)], [[0.3], [0.1]], [[math.log(0.9)], [math.log(0.1)]])
+    assert scores == pytest.approx([0.25, 0.75])
+
+
+def test_labels_the_model_gives_nothing_are_equal():
+    assert scores_of_labels([(1,), (2,)], [[0.0], [0.0]]) == pytest.approx([0.5, 0.5])

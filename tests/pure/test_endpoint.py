@@ -1,0 +1,209 @@
+import json
+import math
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from pydantic import TypeAdapter
+
+from schemas.card import ModelCard
+from schemas.errors import EnvironmentProblem, JobFileError
+from schemas.job import ModelRef
+from schemas.tasks import AnyTask
+from udfs.ask import AskSpec, Question, answer_questions
+from udfs.endpoint import Capabilities, key_of, probe
+from udfs.urls import check_url
+
+TASKS = TypeAdapter(AnyTask)
+FULL = Capabilities(logprobs=True, json_schema=True, choice=True)
+TOPIC = {"task": "classify", "name": "topic", "from": ["text"], "labels": ["refund", "delivery"]}
+
+
+@contextmanager
+def serving(script):
+    """A server whose answers `script(request)` decides: (status, text, logprob per character or None)."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append((request, self.headers["Authorization"]))
+            status, text, logprob = script(request)
+            spoken = [{"token": char, "logprob": logprob, "bytes": list(char.encode())} for char in text]
+            choice = {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": text},
+                "logprobs": {"content": spoken} if logprob is not None and request.get("logprobs") else None,
+            }
+            usage = {"prompt_tokens": 7, "completion_tokens": len(text), "total_tokens": 7 + len(text)}
+            body = {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 1,
+                "model": "m",
+                "choices": [choice],
+                "usage": usage,
+            }
+            content = json.dumps(body if status == 200 else {"error": {"message": text}}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            if status == 302:
+                self.send_header("Location", "https://elsewhere.example/v1")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield ModelRef(endpoint=f"http://127.0.0.1:{server.server_port}/v1", model="m"), seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(model, task, inputs, capabilities=FULL):
+    declared = TASKS.validate_python(task)
+    spec = AskSpec(
+        tasks=(declared,),
+        fingerprints=(),
+        card=ModelCard(),
+        model=model,
+        digest="",
+        replica=None,
+        window=2,
+        run_id="r",
+        capabilities=capabilities,
+    )
+    questions = [Question(declared.name, "f", str(place), tuple(values)) for place, values in enumerate(inputs)]
+    return sorted(answer_questions(spec, questions), key=lambda row: int(row["question_id"]))
+
+
+def test_a_choice_is_scored_and_named_conditional():
+    with serving(lambda request: (200, "refund", math.log(0.9))) as (model, seen):
+        (row,) = ask(model, TOPIC, [["Money!"]])
+    assert (row["status"], row["value"]) == ("ok", '"refund"')
+    assert row["confidence"] == pytest.approx(0.9**6)
+    assert row["label_mass"] is None
+    assert row["notes"] == ["grammar_conditional"]
+    request, _ = seen[0]
+    assert request["structured_outputs"] == {"choice": ["refund", "delivery"]}
+    assert request["messages"][1]["content"] == "Text: Money!\nLabel:"
+    assert "refund" in request["messages"][0]["content"]
+
+
+def test_without_log_probabilities_confidence_is_null_and_without_choice_the_text_must_be_a_label():
+    answers = {"Text: a\nLabel:": " refund \n", "Text: b\nLabel:": "a refund"}
+    with serving(lambda request: (200, answers[request["messages"][1]["content"]], None)) as (model, seen):
+        good, bad = ask(model, TOPIC, [["a"], ["b"]], Capabilities())
+    assert (good["value"], good["confidence"], good["notes"]) == ('"refund"', None, [])
+    assert (bad["status"], bad["error"], bad["value"]) == ("failed", "invalid_output", None)
+    assert "structured_outputs" not in seen[0][0]
+
+
+def test_extract_sends_its_schema_and_scores_each_field():
+    task = {"task": "extract", "name": "o", "from": ["text"], "attributes": {"a": "string", "n": "int"}}
+    with serving(lambda request: (200, '{"a": "x", "n": 12}', math.log(0.5))) as (model, seen):
+        (row,) = ask(model, task, [["t"]])
+    assert row["value"] == '{"a":"x","n":12}'
+    assert row["scores"] == pytest.approx({"a": 0.5, "n": 0.5})
+    schema = seen[0][0]["response_format"]["json_schema"]["schema"]
+    assert schema["required"] == ["a", "n"]
+
+
+def test_multilabel_is_one_request_per_label():
+    task = {"task": "multilabel", "name": "tags", "from": ["text"], "labels": ["late", "rude"]}
+
+    def script(request):
+        return (200, "yes", -0.1) if "label late" in request["messages"][1]["content"] else (200, "no", -0.2)
+
+    with serving(script) as (model, _):
+        (row,) = ask(model, task, [["t"]])
+    assert row["value"] == '["late"]'
+    assert row["scores"] == pytest.approx({"late": math.exp(-0.3), "rude": 1 - math.exp(-0.4)})
+    assert row["confidence"] == pytest.approx(math.exp(-0.4))
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "code"),
+    [
+        (400, "maximum context length is 10", "over_long"),
+        (403, "no", "refused_request"),
+        (302, "elsewhere", "refused_request"),
+    ],
+)
+def test_refusals_are_row_errors_and_no_redirect_is_followed(status, text, code):
+    with serving(lambda request: (status, text, None)) as (model, seen):
+        (row,) = ask(model, TOPIC, [["a"]])
+    assert (row["status"], row["error"]) == ("failed", code)
+    assert len(seen) == 1
+
+
+def test_a_busy_endpoint_is_tried_again():
+    answers = iter([(429, "slow", None), (200, "refund", -0.1)])
+    with serving(lambda request: next(answers)) as (model, seen):
+        (row,) = ask(model, TOPIC, [["a"]])
+    assert row["status"] == "ok"
+    assert len(seen) == 2
+
+
+def test_the_probe_finds_what_is_honoured():
+    def script(request):
+        if "structured_outputs" in request:
+            return 200, request["structured_outputs"]["choice"][0], -0.1
+        if "response_format" in request:
+            return 400, "unknown field", None
+        return 200, "Yes.", -0.1
+
+    with serving(script) as (model, _):
+        assert probe(model, "") == Capabilities(logprobs=True, json_schema=False, choice=True)
+
+
+def test_an_endpoint_that_ignores_everything_has_no_capabilities():
+    with serving(lambda request: (200, "Yes.", None)) as (model, _):
+        assert probe(model, "") == Capabilities()
+
+
+def test_an_endpoint_that_refuses_is_an_environment_problem():
+    with serving(lambda request: (401, "no key", None)) as (model, _), pytest.raises(EnvironmentProblem):
+        probe(model, "")
+
+
+def test_the_key_comes_from_the_environment_or_the_file(monkeypatch, tmp_path):
+    model = ModelRef(endpoint="https://models.example/v1", model="m", key_env="MODEL_KEY")
+    monkeypatch.setenv("MODEL_KEY", "one")
+    assert key_of(model) == "one"
+    monkeypatch.delenv("MODEL_KEY")
+    (tmp_path / "k").write_text("two\n")
+    assert key_of(model, str(tmp_path / "k")) == "two"
+    with pytest.raises(EnvironmentProblem, match="MODEL_KEY"):
+        key_of(model)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://models.example/v1",
+        "https://169.254.169.254/latest",
+        "https://[::ffff:169.254.169.254]/",
+        "https://metadata.google.internal/",
+        "https://[fe80::1]/",
+        "https://user:secret@models.example/",
+        "ftp://models.example/",
+        "https://0.0.0.0/",
+        "models.example",
+    ],
+)
+def test_urls_that_leak_are_refused(url):
+    with pytest.raises(JobFileError):
+        check_url(url)
+
+
+@pytest.mark.parametrize("url", ["https://models.example/v1", "http://localhost:8000/v1", "http://[::1]:8000/v1"])
+def test_https_and_this_machine_are_allowed(url):
+    check_url(url)

@@ -1,0 +1,33 @@
+"""What README shows is what there is."""
+
+import re
+from pathlib import Path
+
+from schemas.yaml_file import parse_job
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_the_tree_names_every_module() -> None:
+    tree = README.rsplit("```", 2)[1]
+    for room in ("schemas", "udfs", "jobs"):
+        part = tree[tree.index(f"{room}/") :].split("\n")
+        named = {line.split()[0] for line in part[1:] if line.startswith("  ")}
+        there = {str(path.relative_to(ROOT / room)) for path in (ROOT / room).rglob("*.py")}
+        missing = sorted(name for name in there - named if not name.endswith("__init__.py"))
+        assert not missing, f"README's tree lacks {missing} of {room}/"
+
+
+def test_the_job_file_is_one() -> None:
+    (job,) = (parse_job(block) for block in blocks("yaml"))
+    assert [task.name for task in job.columns] == ["intent"]
+
+
+def test_the_python_compiles() -> None:
+    for block in blocks("python"):
+        compile(block, "README.md", "exec")

@@ -1,0 +1,85 @@
+"""A small Delta table, a job over it and the endpoint that it asks: what the tests of whole runs have in common."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs import lake
+from jobs.run import RunResult, run
+from jobs.store import Store, store_of
+from schemas.job import EnrichJob, Place
+from schemas.options import RunOptions
+from tests.scripted_endpoint import ScriptedEndpoint
+
+TOPIC = {"task": "classify", "name": "topic", "from": ["text"], "labels": ["refund", "delivery", "other"]}
+
+
+@dataclass
+class Shop:
+    """One source table in a folder of its own."""
+
+    spark: SparkSession
+    folder: Path
+    endpoint: ScriptedEndpoint
+
+    @property
+    def path(self) -> str:
+        """Where the source is."""
+        return str(self.folder / "t")
+
+    def write(self, rows: Sequence[tuple[Any, ...]], ddl: str, *, mode: str = "overwrite", **words: Any) -> None:
+        """Write the source table, its rows in one file (a partition)."""
+        frame = self.spark.createDataFrame(rows, ddl).coalesce(1)
+        writer = frame.write.format("delta").mode(mode).options(**words.pop("options", {}))
+        writer.partitionBy(*words.get("partitions", ())).save(self.path)
+
+    def sql(self, text: str) -> None:
+        """Run a statement in which {t} is the source table."""
+        self.spark.sql(text.format(t=f"delta.`{self.path}`"))
+
+    def job(self, *columns: dict[str, Any], **words: Any) -> EnrichJob:
+        """Declare a job over the table, in place unless a target is named."""
+        found = {"source": {"path": self.path}, "key": ["id"], "model": self.endpoint.model, "accept": 0.5} | words
+        return EnrichJob.model_validate(found | {"columns": list(columns)})
+
+    def run(self, job: EnrichJob, **options: Any) -> RunResult:
+        """Run it; the statuses of every column must sum to the rows in scope."""
+        result = run(self.spark, job, options=RunOptions(**options))
+        for name, column in result.columns.items():
+            assert sum(column["statuses"].values()) == result.prepared.rows, (name, column)
+            assert min(column["statuses"].values()) >= 0, (name, column)
+        return result
+
+    def frame(self, job: EnrichJob | None = None) -> DataFrame:
+        """Return the target of a job, or the source."""
+        return lake.read(self.spark, job.target_place if job else Place(path=self.path))
+
+    def rows(self, job: EnrichJob | None = None, *, key: str = "id") -> dict[Any, Any]:
+        """Return the target's rows by key."""
+        return {row[key]: row for row in self.frame(job).collect()}
+
+    def version(self, job: EnrichJob | None = None) -> int:
+        """Return the target's newest version."""
+        return lake.latest_version(self.spark, job.target_place if job else Place(path=self.path))
+
+    def store(self, job: EnrichJob) -> Store:
+        """Return the job's store."""
+        return store_of(job)
+
+    def changes(self, job: EnrichJob, run_id: str) -> set[tuple[str, str, str | None, str | None]]:
+        """Return (key, column, old, new) of one run's change log."""
+        logged = self.store(job).read(self.spark, "changes").where(f"run_id = '{run_id}'").collect()
+        return {(row["key"], row["column"], row["old_value"], row["new_value"]) for row in logged}
+
+
+def counts(result: RunResult, name: str) -> dict[str, int]:
+    """Return a column's statuses that occur."""
+    return {status: count for status, count in result.columns[name]["statuses"].items() if count}
+
+
+def column(rows: dict[Any, Any], name: str, keys: Iterable[Any] | None = None) -> list[Any]:
+    """Return one column's values by ascending key."""
+    return [rows[key][name] for key in (sorted(rows) if keys is None else keys)]

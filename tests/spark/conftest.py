@@ -1,0 +1,49 @@
+"""One local Spark session with Delta and one scripted endpoint for all tests of this folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.session import spark_session
+from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
+from tests.shop import Shop
+
+SMALL_TABLES = {
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
+    """Return the session; its named tables lie in a folder that goes with the test run."""
+    session = spark_session("burnish-tests", cores=2, folder=tmp_path_factory.mktemp("spark"))
+    # tables of a few rows: compiling a plan takes several times as long as interpreting it
+    for name, value in SMALL_TABLES.items():
+        session.conf.set(name, value)
+    return session
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ScriptedEndpoint]:
+    """Serve one endpoint for the whole session: its address is part of every fingerprint."""
+    with scripted_endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def endpoint(server: ScriptedEndpoint) -> ScriptedEndpoint:
+    """Return the endpoint with nothing asked and nothing scripted."""
+    server.script = lambda asked: None
+    server.taken()
+    server.probes = 0
+    return server
+
+
+@pytest.fixture
+def shop(spark: SparkSession, tmp_path: Path, endpoint: ScriptedEndpoint) -> Shop:
+    """Return a shop without a table yet."""
+    return Shop(spark, tmp_path, endpoint)

@@ -1,0 +1,108 @@
+"""Other writers while a run is under way."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from jobs import lake
+from schemas.errors import ConflictError
+from schemas.job import Place
+from tests.scripted_endpoint import Asked
+from tests.shop import TOPIC, Shop, column, counts
+
+DDL = "id long, text string, city string"
+CITY = {"task": "clean", "name": "city", "rules": "lower case"}
+
+
+def once(action: Callable[[], None]) -> Callable[[Asked], None]:
+    """A script that does something when the first question comes, and then answers as usual."""
+    lock, done = threading.Lock(), threading.Event()
+
+    def script(asked: Asked) -> None:
+        with lock:
+            if not done.is_set():
+                done.set()
+                action()
+
+    return script
+
+
+def test_what_changes_under_way_waits_for_the_next_run(shop: Shop) -> None:
+    shop.write([(at, f"text {at}", "BONN") for at in range(1, 7)], DDL)
+    job = shop.job(TOPIC, CITY)
+
+    def rival() -> None:
+        shop.sql("UPDATE {t} SET text = 'a refund' WHERE id = 2")
+        shop.sql("UPDATE {t} SET city = 'Paris' WHERE id = 3")
+        shop.sql("DELETE FROM {t} WHERE id = 4")
+        shop.sql("INSERT INTO {t} VALUES (7, 'new', 'BONN')")
+
+    shop.endpoint.script = once(rival)
+    first = shop.run(job)
+    # row 2 lost its topic, row 3 its city, row 4 both
+    assert (first.complete, first.exit_code, first.prepared.rows) == (False, 0, 6)
+    assert counts(first, "topic") == {"accepted": 4, "pending": 2}
+    assert counts(first, "city") == {"accepted": 4, "pending": 2}
+    assert [first.columns[name]["changed_under_way"] for name in ("topic", "city")] == [2, 2]
+    rows = shop.rows()
+    assert column(rows, "city") == ["bonn", "bonn", "Paris", "bonn", "bonn", "BONN"]
+    assert column(rows, "topic") == ["other", None, "other", "other", "other", None]
+    shop.endpoint.taken()
+    second = shop.run(job)
+    assert shop.endpoint.taken() == {"choose": 2, "correct": 1}
+    assert (counts(second, "topic"), counts(second, "city")) == ({"accepted": 6}, {"accepted": 6})
+    rows = shop.rows()
+    assert (rows[2]["topic"], rows[3]["city"], rows[7]["topic"]) == ("refund", "paris", "other")
+    assert shop.run(job).progress.questions == 0
+
+
+def test_a_commit_that_lost_the_race_is_tried_again(shop: Shop) -> None:
+    shop.write([(1, "text", "BONN"), (2, "text", "BONN")], DDL)
+    shop.endpoint.script = once(lambda: shop.sql("UPDATE {t} SET city = 'Paris' WHERE id = 1"))
+    url, tries = shop.endpoint.url, []
+
+    def waits_for_the_rival(frames: Iterator[Any]) -> Iterator[Any]:
+        import json
+        from urllib.request import Request, urlopen
+
+        said = {"messages": [{"content": "Wait"}, {"content": "now"}]}
+        with urlopen(Request(url, json.dumps(said).encode(), method="POST")):
+            yield from frames
+
+    staged = shop.spark.range(1, 3, numPartitions=1).mapInPandas(waits_for_the_rival, "id long")
+    target = lake.delta_table(shop.spark, Place(path=shop.path))
+    merge = target.alias("t").merge(staged.alias("s"), "t.id = s.id").whenMatchedUpdate(set={"text": F.lit("done")})
+
+    def commit() -> None:
+        tries.append(shop.version())
+        merge.execute()
+
+    lake.patiently(commit, what=shop.path)
+    assert tries == [0, 1]
+    rows = shop.rows()
+    assert (column(rows, "text"), column(rows, "city")) == (["done", "done"], ["Paris", "BONN"])
+
+
+def test_two_runs_at_once_lose_no_answer(shop: Shop) -> None:
+    shop.write([(at, f"text {at}", "BONN") for at in range(1, 41)], DDL)
+    job = shop.job(TOPIC, CITY)
+    with ThreadPoolExecutor(2) as pool:
+        rivals = [pool.submit(shop.run, job) for _ in range(2)]
+    problems = [problem for rival in rivals if (problem := rival.exception()) is not None]
+    assert len(problems) < 2
+    for problem in problems:
+        assert isinstance(problem, ConflictError), problem
+        assert (problem.exit_code, problem.retryable) == (5, True)
+    shop.endpoint.taken()
+    answered = (
+        shop.store(job).read(shop.spark, "answers").where("status = 'ok'").select("question_id").distinct().count()
+    )
+    last = shop.run(job)
+    assert sum(shop.endpoint.taken().values()) == 41 - answered
+    assert (counts(last, "topic"), counts(last, "city")) == ({"accepted": 40}, {"accepted": 40})
+    rows = shop.rows()
+    assert (set(column(rows, "topic")), set(column(rows, "city"))) == ({"other"}, {"bonn"})
+    assert shop.run(job).progress.questions == 0

@@ -1,0 +1,144 @@
+"""What a second night asks: content decides, not rows; and what fails is asked again with measure."""
+
+import json
+from typing import Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from schemas.errors import JobFileError
+from tests.scripted_endpoint import Asked
+from tests.shop import TOPIC, Shop, column, counts
+
+URGENT = {"task": "answer", "name": "urgent", "from": ["text", "tone"], "question": "Urgent?", "options": ["yes", "no"]}
+ROWS = [(at, f"text {at}", "calm") for at in range(10)] + [(at, "the same refund", "calm") for at in range(10, 20)]
+DDL = "id long, text string, tone string"
+
+
+def topic(**words: Any) -> dict[str, Any]:
+    return TOPIC | words
+
+
+def test_content_decides_what_is_asked(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    job = shop.job(topic(), URGENT)
+    first = shop.run(job)
+    # ten rows share one question
+    assert shop.endpoint.taken() == {"choose": 11, "answer": 11}
+    assert (first.progress.questions, first.as_dict()["cached_share"]) == (22, pytest.approx(1 - 22 / 40))
+    assert counts(first, "topic") == {"accepted": 20}
+
+    shop.sql("UPDATE {t} SET tone = 'angry' WHERE id = 3")
+    moved = shop.run(job)
+    assert shop.endpoint.taken() == {"answer": 1}
+    assert (counts(moved, "topic"), moved.columns["urgent"]["changed"]) == ({"accepted": 20}, 0)
+
+    shop.sql("UPDATE {t} SET text = 'a refund now' WHERE id = 4")
+    shop.sql("INSERT INTO {t} (id, text, tone) VALUES (99, 'the same refund', 'calm')")
+    grown = shop.run(job)
+    assert shop.endpoint.taken() == {"choose": 1, "answer": 1}
+    logged = shop.changes(job, grown.run_id)
+    assert ('{"id":4}', "topic", "other", "refund") in logged
+    assert ('{"id":99}', "topic", None, "refund") in logged
+    # every change on record is one that the target confirms, and none is missing
+    rows = shop.rows()
+    confirmed = {
+        (f'{{"id":{key}}}', name)
+        for key, row in rows.items()
+        for name in ("topic", "urgent")
+        if row[f"{name}_meta"]["published_run"] == grown.run_id
+    }
+    assert {(key, name) for key, name, _, _ in logged} <= confirmed
+    assert sum(one["changed"] for one in grown.columns.values()) == len(logged) == 3
+
+
+def test_a_changed_job_is_refused_until_somebody_says_what_is_meant(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    shop.run(shop.job(topic(), URGENT))
+    shop.endpoint.taken()
+    version = shop.version()
+    changed = shop.job(topic(labels=["refund", "delivery", "parcel", "other"], instructions="Be strict."), URGENT)
+    with pytest.raises(JobFileError, match=r"topic: 20 rows.*topic differs in instructions, labels") as refused:
+        shop.run(changed)
+    assert "urgent" not in str(refused.value)
+    assert (refused.value.exit_code, "--keep-old" in refused.value.hint) == (2, True)
+    assert (shop.endpoint.taken(), shop.version()) == ({}, version)
+
+    shop.sql("UPDATE {t} SET text = 'where is my parcel' WHERE id = 0")
+    shop.sql("INSERT INTO {t} (id, text, tone) VALUES (50, 'a new refund', 'calm')")
+    old = shop.run(changed, keep_old=True)
+    # the changed row and the new one; of the others nothing is asked
+    assert shop.endpoint.taken() == {"choose": 2, "answer": 2}
+    assert counts(old, "topic") == {"accepted": 21}
+    assert column(shop.rows(), "topic", [0, 1, 50]) == ["parcel", "other", "refund"]
+
+    again = shop.run(changed, reask=True, only=("topic",))
+    assert shop.endpoint.taken() == {"choose": 10}
+    assert counts(again, "topic") == {"accepted": 21}
+    # the answers of the first job are still there: to go back asks for the two new texts alone
+    back = shop.run(shop.job(topic(), URGENT))
+    assert shop.endpoint.taken() == {"choose": 2}
+    assert back.progress.questions == 2
+    other = {**shop.endpoint.model, "model": "another"}
+    with pytest.raises(JobFileError, match=r"topic: 21 rows, urgent: 21 rows.*model"):
+        shop.run(shop.job(topic(), URGENT, model=other))
+    assert not shop.endpoint.taken()
+
+
+def test_acceptance_is_decided_again_without_asking(shop: Shop) -> None:
+    shop.write([(1, "refund"), (2, "delivery"), (3, "x")], "id long, text string")
+
+    def script(asked: Asked) -> tuple[str, float]:
+        return (
+            ("refund", 0.95)
+            if "refund" in asked.text
+            else ("delivery", 0.7)
+            if "deli" in asked.text
+            else ("other", 0.2)
+        )
+
+    shop.endpoint.script = script
+    shop.run(shop.job(topic()))
+    shop.endpoint.taken()
+    assert column(shop.rows(), "topic") == ["refund", "delivery", None]
+    raised = shop.run(shop.job(topic(), accept=0.9))
+    assert counts(raised, "topic") == {"accepted": 1, "review": 2}
+    rows = shop.rows()
+    assert column(rows, "topic") == ["refund", None, None]
+    assert (rows[2]["topic_meta"]["proposed"], rows[2]["topic_confidence"]) == ("delivery", pytest.approx(0.7))
+    lowered = shop.run(shop.job(topic(accept=0.1), accept=0.9))
+    assert counts(lowered, "topic") == {"accepted": 3}
+    assert column(shop.rows(), "topic") == ["refund", "delivery", "other"]
+    assert shop.changes(shop.job(topic()), lowered.run_id) == {
+        ('{"id":2}', "topic", None, "delivery"),
+        ('{"id":3}', "topic", None, "other"),
+    }
+    assert (shop.endpoint.taken(), raised.progress.questions, lowered.progress.questions) == ({}, 0, 0)
+
+
+def test_failures_are_asked_again_three_times_or_never(shop: Shop) -> None:
+    shop.write([(1, "refund"), (2, "busy"), (3, "poison")], "id long, text string")
+    shop.endpoint.script = lambda asked: 503 if "busy" in asked.text else 400 if "poison" in asked.text else None
+    job = shop.job(topic(), limits={"max_failed_share": 0.9})
+    asked = [shop.run(job).progress.questions]
+    assert shop.rows()[1]["topic"] == "refund"
+    assert column(shop.rows(), "topic_error") == [None, "engine_unavailable", "refused_request"]
+    version = shop.version()
+    for _ in range(3):
+        result = shop.run(job)
+        asked.append(result.progress.questions)
+        assert counts(result, "topic") == {"accepted": 1, "failed": 2}
+    assert asked == [3, 1, 1, 0]
+    assert shop.endpoint.taken() == {"choose": 5}
+    assert shop.version() == version
+    strict = shop.run(shop.job(topic(), limits={"max_failed_share": 0.1}), retry_failed=True)
+    assert (shop.endpoint.taken(), strict.exit_code) == ({"choose": 2}, 1)
+    shop.endpoint.script = lambda asked: None
+    healed = shop.run(job, retry_failed=True)
+    assert (counts(healed, "topic"), healed.exit_code) == ({"accepted": 3}, 0)
+    assert column(shop.rows(), "topic_error") == [None, None, None]
+    # failures stay on record beside the answers
+    tries = shop.store(job).read(shop.spark, "answers").groupBy("question_id").agg(F.count("*").alias("n")).collect()
+    assert sorted(row["n"] for row in tries) == [1, 3, 5]
+    reports = shop.store(job).read(shop.spark, "runs").where("state = 'done'").select("report").collect()
+    assert {json.loads(row["report"])["gone_from_source"] for row in reports} == {0}

@@ -1,0 +1,164 @@
+"""Where answers are written: separate targets, odd names, windows, limits, partitions."""
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jobs import lake
+from jobs.status import status
+from jobs.store import store_of
+from schemas.job import Place
+from tests.scripted_endpoint import Asked
+from tests.shop import TOPIC, Shop, column, counts
+
+DDL = "id long, text string, at timestamp"
+
+
+def day(number: int) -> datetime:
+    return datetime(2024, 5, number, tzinfo=UTC)
+
+
+def test_a_separate_target_holds_keys_and_answers_and_follows_the_source(shop: Shop) -> None:
+    shop.write([(at, "refund", day(at)) for at in range(1, 5)], DDL)
+    target = str(shop.folder / "out")
+    job = shop.job(TOPIC, target={"path": target}, store=str(shop.folder / "kept"))
+    first = shop.run(job)
+    assert shop.endpoint.taken() == {"choose": 1}
+    written = ["topic", "topic_confidence", "topic_error", "topic_meta"]
+    assert shop.frame(job).columns == ["id", *written]
+    assert shop.frame().columns == ["id", "text", "at"]
+    assert (counts(first, "topic"), first.gone) == ({"accepted": 4}, 0)
+    version = shop.version(job)
+    assert (shop.run(job).progress.questions, shop.version(job)) == (0, version)
+
+    shop.sql("DELETE FROM {t} WHERE id IN (1, 2)")
+    shop.sql("INSERT INTO {t} VALUES (9, 'delivery', timestamp'2024-05-09')")
+    second = shop.run(job)
+    assert (second.gone, second.as_dict()["gone_from_source"]) == (2, 2)
+    assert column(shop.rows(job), "topic") == ["refund"] * 4 + ["delivery"]
+    # a row that `where` leaves out has not left the source
+    narrow = job.model_copy(update={"source": job.source.model_copy(update={"where": "id > 3"})})
+    deleting = narrow.model_copy(update={"on_source_delete": "delete"})
+    third = shop.run(deleting)
+    assert (third.gone, third.prepared.rows, sorted(shop.rows(job))) == (2, 2, [3, 4, 9])
+    assert shop.changes(job, third.run_id) == {(f'{{"id":{at}}}', "topic", "refund", None) for at in (1, 2)}
+    version = shop.version(job)
+    assert (shop.run(deleting).gone, shop.version(job)) == (0, version)
+    found = status(shop.spark, job)
+    assert (found.columns, len(found.runs)) == ({"topic": {"accepted": 3}}, 3)
+
+
+def test_names_of_every_kind_and_keys_of_two_columns(shop: Shop) -> None:
+    ddl = "`row.id` long, `a b` string, `te``xt` string, `ph.one` string"
+    rows = [(1, "x", "refund", " A"), (1, "y", "delivery", "b"), (2, "x", None, None)]
+    shop.write(rows, ddl, options={"delta.columnMapping.mode": "name"})
+    topic = {**TOPIC, "from": ["te`xt", "ph.one"]}
+    phone = {"task": "clean", "name": "ph.one", "rules": "lower case", "context": ["a b"]}
+    job = shop.job(topic, phone, key=["row.id", "a b"])
+    assert counts(shop.run(job), "ph.one") == {"accepted": 1, "unchanged": 1, "skipped": 1}
+    rows_by_key = {(row["row.id"], row["a b"]): row for row in shop.frame().collect()}
+    assert rows_by_key[1, "x"]["ph.one"] == "a"
+    assert [rows_by_key[key]["topic"] for key in sorted(rows_by_key)] == ["refund", "delivery", None]
+    assert shop.run(job).progress.questions == 0
+
+    shop.spark.sql("CREATE DATABASE IF NOT EXISTS shelves")
+    away = shop.job(topic, key=["row.id", "a b"], target={"table": "shelves.found"})
+    shop.endpoint.taken()
+    result = shop.run(away)
+    assert store_of(away).place("answers").table == "shelves.found_burnish_answers"
+    assert counts(result, "topic") == {"accepted": 2, "skipped": 1}
+    target = shop.spark.table("shelves.found")
+    assert target.columns[:3] == ["row.id", "a b", "topic"]
+    assert target.where("topic = 'refund'").count() == 1
+    assert {json.loads(key)["a b"] for key, *_ in shop.changes(away, result.run_id)} == {"x", "y"}
+    assert shop.run(away).progress.questions == 0
+
+
+def test_windows_limits_and_only_leave_the_rest_alone(shop: Shop) -> None:
+    shop.write([(at, f"text {at}", day(at)) for at in range(1, 9)], DDL)
+    other = {**TOPIC, "name": "other"}
+    job = shop.job(TOPIC, other, source={"path": shop.path, "time": "at"})
+    one = shop.run(job, only=("other",), start=day(2), end=day(4))
+    assert (one.prepared.rows, one.complete) == (2, True)
+    assert shop.endpoint.taken() == {"choose": 2}
+    assert "topic_meta" not in shop.frame().columns
+    assert [key for key, row in shop.rows().items() if row["other"]] == [2, 3]
+    before = shop.rows()
+
+    def limited(**limits: float) -> object:
+        return shop.job(TOPIC, other, source={"path": shop.path, "time": "at"}, limits=limits)
+
+    two = shop.run(limited(max_rows=1), only=("topic",))  # type: ignore[arg-type]
+    # one is asked; rows 2 and 3 ask what the other column asked before them
+    assert shop.endpoint.taken() == {"choose": 1}
+    assert (counts(two, "topic"), two.complete, two.exit_code) == ({"accepted": 3, "pending": 5}, False, 0)
+    rows = shop.rows()
+    assert rows[1]["topic"] is not None
+    assert [rows[key]["other_meta"] for key in rows] == [before[key]["other_meta"] for key in rows]
+    tokens = shop.run(limited(max_tokens=400), only=("topic",), require_complete=True)  # type: ignore[arg-type]
+    assert tokens.progress.stopped == "max_tokens"
+    assert 0 < tokens.progress.questions - tokens.progress.done < 5
+    assert (tokens.complete, tokens.exit_code) == (False, 1)
+    version = shop.version()
+    late = shop.run(limited(max_minutes=1e-6), only=("topic",))  # type: ignore[arg-type]
+    assert (late.progress.stopped, late.progress.done, late.complete, late.exit_code) == ("max_minutes", 0, False, 0)
+    assert shop.version() == version
+    rest = shop.run(job)
+    assert rest.complete
+    assert [len(rest.columns), rest.prepared.rows] == [2, 8]
+
+
+def test_interim_publishes_write_whole_rows_only(shop: Shop) -> None:
+    rows = [(at, f"text {at} " + "long " * 100, None) for at in range(300)] + [(500, "text", None), (501, " ", None)]
+    shop.write(rows, DDL)
+    seen: list[tuple[int, int]] = []
+
+    def slow(asked: Asked) -> str:
+        time.sleep(0.02)
+        return "yes" if "no" in asked.choices else "other"
+
+    shop.endpoint.script = slow
+    answer = {"task": "answer", "name": "sure", "from": ["text"], "question": "Sure?", "options": ["yes", "no"]}
+    job = shop.job(TOPIC, answer)
+    first = shop.run(shop.job(TOPIC, answer, limits={"max_rows": 1}))
+    assert counts(first, "topic") == {"accepted": 1, "skipped": 1, "pending": 300}
+    shop.sql("UPDATE {t} SET topic = 'mine' WHERE topic = 'other'")
+    before = shop.version()
+    result = shop.run(job, publish_every_min=0.0005)
+    assert counts(result, "topic") == {"accepted": 300, "kept": 1, "skipped": 1}
+    assert counts(result, "sure") == {"accepted": 301, "skipped": 1}
+    assert (result.columns["topic"]["changed"], result.columns["sure"]["changed"]) == (300, 300)
+    assert result.columns["topic"]["changed_under_way"] == 0
+    for version in range(before + 1, shop.version() + 1):
+        frame = lake.read(shop.spark, Place(path=shop.path), version=version)
+        half = frame.where("(topic_meta.status <=> 'accepted') <> (sure_meta.status <=> 'accepted')")
+        half = half.where("NOT topic_meta.status <=> 'kept' AND topic <> 'mine'")
+        seen.append((half.count(), frame.where("topic = 'other'").count()))
+    assert len(seen) >= 2
+    assert {half for half, _ in seen} == {0}
+    assert seen[-1][1] == 300
+    assert len(shop.changes(job, result.run_id)) == 600
+
+
+def test_no_file_of_an_untouched_partition_is_rewritten(shop: Shop) -> None:
+    rows = [(at, f"text {at}", f"p{at % 4}") for at in range(8)]
+    shop.write(rows, "id long, text string, part string", partitions=["part"])
+    job = shop.job(TOPIC)
+    shop.run(job)
+
+    def files() -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for file in shop.frame().inputFiles():
+            path = Path(file)
+            found.setdefault(path.parent.name, set()).add(path.name)
+        return found
+
+    before = files()
+    shop.sql("UPDATE {t} SET text = 'refund' WHERE id = 2")
+    touched = files()
+    result = shop.run(job)
+    after = files()
+    assert (result.progress.questions, shop.rows()[2]["topic"]) == (1, "refund")
+    assert {part for part in after if after[part] != touched[part]} == {"part=p2"}
+    assert {part for part in after if after[part] != before[part]} == {"part=p2"}
