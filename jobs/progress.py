@@ -46,18 +46,18 @@ class Reporter:
     def show(self) -> None:
         """Bring the display up to date."""
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.asked.done, facts=self.facts())
+            self.bar.update(self.task, completed=self.asked.shown, facts=self.facts())
         elif self.asked.questions and time.monotonic() - self.last_line >= LINE_EVERY_SEC:
             self.last_line = time.monotonic()
-            line = f"asked {self.asked.done:,} of {self.asked.questions:,} questions, {self.facts()}\n"
+            line = f"asked {self.asked.shown:,} of {self.asked.questions:,} questions, {self.facts()}\n"
             sys.stderr.write(line)
 
     def facts(self) -> str:
         """Return rates, the share that cost nothing, and the time left."""
         asked, seconds = self.asked, max(self.asked.seconds, 1e-9)
-        tokens = asked.prompt_tokens + asked.completion_tokens
-        left = (asked.questions - asked.done) * seconds / asked.done if asked.done else None
-        parts = [f"{asked.done / seconds:.1f} rows/s", f"{tokens / seconds:,.0f} tokens/s"]
+        tokens = max(asked.seen_tokens, asked.prompt_tokens + asked.completion_tokens)
+        left = (asked.questions - asked.shown) * seconds / asked.shown if asked.shown else None
+        parts = [f"{asked.shown / seconds:.1f} rows/s", f"{tokens / seconds:,.0f} tokens/s"]
         parts.append(f"{self.cached_share:.0%} from the table")
-        parts.append("first wave under way" if left is None else f"{left:,.0f} s left")
+        parts.append("no task has ended yet" if left is None else f"{left:,.0f} s left")
         return ", ".join(parts)

@@ -22,7 +22,7 @@ from jobs.asking import Cluster
 from jobs.store import Store
 from schemas.errors import BurnishError, ConflictError, EnvironmentProblem
 from schemas.tables import BUCKETS
-from udfs.ask import OUTPUT_DDL, AskSpec, asker
+from udfs.ask import OUTPUT_DDL, AskSpec, Tally, asker
 
 LANES = 2
 WAVE_SEC = 180.0
@@ -47,7 +47,8 @@ class Progress:
     cached_tokens: int = 0
     done_tokens: int = 0
     started: float = field(default_factory=time.monotonic)
-    first_commit: float | None = None
+    seen_rows: int = 0
+    seen_tokens: int = 0
     ended: float | None = None
     stopped: str = ""
 
@@ -58,8 +59,13 @@ class Progress:
 
     @property
     def done(self) -> int:
-        """Questions that have an outcome."""
+        """Questions whose outcome is committed."""
         return self.answered + self.failed
+
+    @property
+    def shown(self) -> int:
+        """Questions that have an outcome, those of waves under way included; what is asked twice may count twice."""
+        return max(self.done, min(self.questions, self.seen_rows))
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ class Asking:
         self.next_version = _highest_version(desk) + 1
         self.claimed_tokens = 0.0
         self.stopping = threading.Event()
+        context = desk.spark.sparkContext
+        self.tally = Tally(context.accumulator(0), context.accumulator(0))
 
     def run(self, *, every: Callable[[], None]) -> None:
         """Ask everything, calling `every` a few times a second from this thread.
@@ -132,6 +140,7 @@ class Asking:
                     done, lanes = wait(lanes, timeout=0.25, return_when=FIRST_EXCEPTION)
                     for lane in done:
                         lane.result()
+                    self.progress.seen_rows, self.progress.seen_tokens = self.tally.rows.value, self.tally.tokens.value
                     every()
             except (PySparkException, Py4JJavaError) as problem:
                 raise _translated(problem) from problem
@@ -179,7 +188,7 @@ class Asking:
         questions = questions.select("task", "fingerprint", "question_id", "inputs")
         expected = self.progress.questions * wave.share
         partitions = min(desk.cluster.slots * PARTITIONS_PER_SLOT, round(expected / ROWS_PER_PARTITION))
-        answers = questions.repartition(max(1, partitions)).mapInPandas(asker(desk.spec), OUTPUT_DDL)
+        answers = questions.repartition(max(1, partitions)).mapInPandas(asker(desk.spec, self.tally), OUTPUT_DDL)
         answers = answers.withColumn("lane", F.lit(lane)).withColumn("lane_version", F.lit(wave.version).cast("bigint"))
         transaction = {"txnAppId": f"burnish/{desk.target}/lane{lane}", "txnVersion": str(wave.version)}
         lake.append(answers, desk.store.place("answers"), options=transaction)

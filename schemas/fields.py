@@ -37,7 +37,7 @@ def as_tuple(value: Any) -> Any:
 
 def as_labels(value: Any) -> Any:
     """Accept `[a, b]` and `{from_table, column}` beside `{a: description}`; a list has empty descriptions."""
-    if isinstance(value, dict) and "from_table" in value:
+    if isinstance(value, dict) and _names_a_table(value):
         return LabelTable.model_validate(value)
     if isinstance(value, list | tuple):
         names = _NAMES.validate_python(tuple(value))
@@ -48,6 +48,11 @@ def as_labels(value: Any) -> Any:
     if not isinstance(value, dict | LabelTable):
         raise ValueError("takes a list of labels, or a mapping of each label to its description")
     return value
+
+
+def _names_a_table(value: dict[str, Any]) -> bool:
+    """Whether a mapping is `{from_table, column}`, misspelt or not, and no set of labels of which one is so called."""
+    return value.get("from_table", "") != "" and (len(value) <= 2 or "column" in value)
 
 
 # What a list holds is checked before it becomes a mapping, while each name still has its place.

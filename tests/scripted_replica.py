@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any, Protocol
 
 Prompt = list[int]
 
@@ -15,10 +16,17 @@ class EngineDied(Exception):
     """Raised by a script to have the server die in the middle of a request."""
 
 
+class Script(Protocol):
+    """What decides on answers."""
+
+    def answer(self, body: Any) -> tuple[int, bytes]:
+        """Return status and content, or raise EngineDied."""
+
+
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     request_queue_size = 128
-    script: "ScriptedReplica"
+    script: Script
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A connection that the client cut is no news."""
@@ -33,13 +41,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        script = self.server.script
-        with script.guard:
-            script.posts.append(body)
         try:
-            status, content = script.answer(body)
+            status, content = self.server.script.answer(body)
         except EngineDied:
-            script.die()
             self.connection.close()
             return
         self.reply(status, content)
@@ -97,7 +101,13 @@ class ScriptedReplica:
         return self.folder / "choices"
 
     def answer(self, body: dict[str, object]) -> tuple[int, bytes]:
-        said = self.on_post(body)
+        with self.guard:
+            self.posts.append(body)
+        try:
+            said = self.on_post(body)
+        except EngineDied:
+            self.die()
+            raise
         return (200, whole_response(body)) if said is None else said
 
     def start(self) -> None:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
 
@@ -30,6 +31,9 @@ from udfs.questions import Asked, Inquiry, Setting
 from udfs.replica import hold, stop_all
 from udfs.tokens import load_tokens
 from udfs.wire import Read, Reply
+
+if TYPE_CHECKING:
+    from pyspark import Accumulator
 
 OUTPUT: Final = {name: kind for name, kind in ANSWERS.items() if name not in ("lane", "lane_version")}
 OUTPUT_DDL: Final = ddl(OUTPUT)
@@ -83,6 +87,19 @@ class Desk:
     folder: Path | None = None
 
 
+@dataclass(frozen=True)
+class Tally:
+    """Spark accumulators for what tasks have answered: each task's share arrives with its end, before any commit."""
+
+    rows: "Accumulator[int]"
+    tokens: "Accumulator[int]"
+
+    def count(self, rows: Sequence[Row]) -> None:
+        """Add these answers."""
+        self.rows.add(len(rows))
+        self.tokens.add(sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows))
+
+
 def model_facts(digest: str, card: ModelCard, capabilities: Capabilities | None = None) -> dict[str, Any]:
     """What of a model enters a fingerprint: its weights, the form of its prompts, reads and decoding."""
     facts = card.model_dump(mode="json", include={"prompt", "read", "prior_correction"})
@@ -99,21 +116,22 @@ def inquiry_of(task: AnyTask, setting: Setting) -> Inquiry:
     return closed_inquiry(task, setting) or FreeText(task, setting)
 
 
-def asker(spec: AskSpec) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
+def asker(spec: AskSpec, tally: Tally | None = None) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """The function for `DataFrame.mapInPandas` over the questions' columns task, fingerprint, question_id, inputs."""
-    return partial(answer_frames, spec)
+    return partial(answer_frames, spec, tally)
 
 
-def answer_frames(spec: AskSpec, frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def answer_frames(spec: AskSpec, tally: Tally | None, frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Answer every row of the frames, in any order, one row out for one row in."""
     check_code(spec.code)
-    rows = []
-    for row in answer_questions(spec, _questions(frames), addresses=_gpu_addresses()):
-        rows.append(row)
-        if len(rows) == ROWS_PER_FRAME:
-            yield pd.DataFrame(rows, columns=list(OUTPUT))
-            rows = []
-    yield pd.DataFrame(rows, columns=list(OUTPUT))
+    answers = answer_questions(spec, _questions(frames), addresses=_gpu_addresses())
+    while True:
+        rows = list(islice(answers, ROWS_PER_FRAME))
+        if tally is not None:
+            tally.count(rows)
+        yield pd.DataFrame(rows, columns=list(OUTPUT))
+        if len(rows) < ROWS_PER_FRAME:
+            return
 
 
 def answer_questions(

@@ -16,7 +16,8 @@ PROCESSOR: Final = "udfs.logits:ClosedSetProcessor"
 
 # Everything else stays behind: a Spark worker's OMP_NUM_THREADS=1 alone would cost the engine its cores.
 INHERITED: Final = re.compile(
-    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|XDG_CACHE_HOME|CUDA_(HOME|PATH)|NVIDIA_\w+|NCCL_\w+"
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|XDG_CACHE_HOME|CUDA_(HOME|PATH|VISIBLE_DEVICES)"
+    r"|NVIDIA_\w+|NCCL_\w+"
     r"|TORCHINDUCTOR_CACHE_DIR|TRITON_CACHE_DIR|VLLM_CACHE_ROOT"
 )
 

@@ -30,6 +30,10 @@ KEEP_LOGS_SEC: Final = 86_400.0
 SHIPPED: Final = ("__init__.py", "logits.py", "processes.py", "watchdog.py")
 
 
+class WatchdogEnded(EnvironmentProblem):
+    """The engine's supervisor is gone: killed, or ended in the moment that it was asked for something."""
+
+
 @dataclass(frozen=True)
 class Replica:
     """A running engine as a task sees it."""
@@ -75,16 +79,26 @@ class Replica:
             if present > seen_generation and _is_running(self.folder):
                 return present
             self._count_restart()
-            if _watchdog_lives(self.folder):
-                self.ask_restart(present)
-            else:
-                self.start(generation=max(present, seen_generation) + 1)
+            self.renew(max(present, seen_generation))
             return self.generation
 
-    def ask_restart(self, seen_generation: int) -> None:
-        """Have the watchdog replace the engine, and wait for the new one; the caller holds the lock."""
-        (self.folder / "restart").touch()
-        self.await_ready(beyond=seen_generation)
+    def renew(self, seen_generation: int) -> None:
+        """Get an engine beyond this generation from the watchdog, or with a new one; the caller holds the lock.
+
+        Raises:
+            EnvironmentProblem: the engine does not start.
+        """
+        state = read_json(self.folder / "state.json")
+        if _watchdog_lives(self.folder):
+            is_under_way = state.get("phase") == "starting"
+            if not is_under_way:
+                (self.folder / "restart").touch()
+            # A watchdog that dies while it is waited for is as good as none.
+            with suppress(WatchdogEnded):
+                self.await_ready(beyond=seen_generation - is_under_way)
+                return
+        sweep_orphans()
+        self.start(generation=max(self.generation, seen_generation) + 1)
 
     def start(self, *, generation: int) -> None:
         """Start a watchdog, which starts the engine, and wait until it answers; the caller holds the lock.
@@ -150,7 +164,7 @@ class Replica:
             if watchdog.poll() is not None if watchdog else not _watchdog_lives(self.folder):
                 break
             time.sleep(POLL_SEC)
-        raise EnvironmentProblem(
+        raise WatchdogEnded(
             f"The engine's watchdog ended. Its log is {self.folder / 'watchdog.log'}.", hint="The log says more."
         )
 
@@ -190,14 +204,22 @@ def hold(spec: ReplicaSpec, *, addresses: tuple[str, ...] = (), owner_pid: int |
 
 
 def stop_all(app_id: str, *, timeout_sec: float = 40.0) -> int:
-    """End an application's replicas on this host; returns how many there were."""
+    """End an application's replicas on this host; returns how many this call was the first to end."""
     folders = [folder for folder in _app_folder(app_id).glob("*") if _watchdog_lives(folder)]
-    for folder in folders:
-        (folder / "stop").touch()
+    first = sum(_ask_to_stop(folder) for folder in folders)
     deadline = time.monotonic() + timeout_sec
     while any(_watchdog_lives(folder) for folder in folders) and time.monotonic() < deadline:
         time.sleep(POLL_SEC)
-    return len(folders)
+    return first
+
+
+def _ask_to_stop(folder: Path) -> bool:
+    """Ask a replica to end; whether nobody had asked before, who would count it too."""
+    try:
+        (folder / "stop").touch(exist_ok=False)
+    except (FileExistsError, FileNotFoundError):
+        return False
+    return True
 
 
 def sweep_orphans() -> list[int]:
@@ -222,13 +244,7 @@ def _join_or_start(replica: Replica, *, came: float) -> None:
     if state.get("phase") == "failed" and state["at"] > came:
         # The task that this one waited for tried and could not: all that waited hear the same.
         raise explain(replica.log, exit_code=state["exit_code"], waited_sec=state["seconds"])
-    if not _watchdog_lives(replica.folder):
-        sweep_orphans()
-        replica.start(generation=generation + 1)
-    elif state.get("phase") == "starting":
-        replica.await_ready(beyond=generation - 1)
-    else:
-        replica.ask_restart(generation)
+    replica.renew(generation)
 
 
 @contextmanager

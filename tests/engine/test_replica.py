@@ -20,7 +20,7 @@ from udfs.client import Client
 from udfs.closed_set import ClosedSet
 from udfs.engine_command import ReplicaSpec
 from udfs.models import stage
-from udfs.processes import working_below
+from udfs.processes import identity, working_below
 from udfs.replica import Replica, hold, stop_all, sweep_orphans
 from udfs.wire import Read, Reply
 
@@ -198,8 +198,12 @@ def test_an_engine_that_is_killed_is_replaced_and_no_row_is_lost(replica, tokeni
 def test_strays_of_a_killed_watchdog_are_swept_before_the_next_start(replica, spec, owner, tokenizer):
     (watchdog,) = (pid for pid, place in working_below(replica.folder) if place == replica.folder)
     strays = engine_pids(replica)
-    for pid in (watchdog, strays[0]):
-        os.kill(pid, signal.SIGKILL)
+    killed = [identity(pid) for pid in (watchdog, strays[0])]
+    for one in killed:
+        os.kill(one.pid, signal.SIGKILL)
+    # a task that comes before they are gone would join them, and find them dead when it asks
+    while any(one.is_alive() for one in killed):
+        time.sleep(0.01)
     with hold(spec, owner_pid=owner.pid) as again:
         assert not set(engine_pids(again)) & set(strays)
         (reply,) = ask(again, [Read(encode(tokenizer, "Hello"), 2)])

@@ -148,3 +148,11 @@ def test_examples_answer_in_the_form_of_the_task(task: str, output: Any, fits: b
         assert made(task, examples=examples).examples[0].input == "text"
     else:
         assert "Value error" in refused(task, examples=examples)
+
+
+def test_a_label_may_be_called_from_table_and_a_misspelt_table_is_no_label_set():
+    for labels in ({"from_table": "", "column": ""}, {"from_table": "a", "b": "", "c": ""}):
+        found = made("classify", labels=labels)
+        assert isinstance(found, Classify)
+        assert found.labels == labels
+    assert "column" in refused("classify", labels={"from_table": "shop.topics", "colum": "name"})
