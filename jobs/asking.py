@@ -1,5 +1,6 @@
 """The driver's view of the model: staged, described by its card, fingerprinted, and what executors are told of it."""
 
+import atexit
 import math
 import os
 import shutil
@@ -202,6 +203,7 @@ def _distributed_key(spark: SparkSession, model: ModelRef) -> str:
     if model.endpoint is None or model.key_env is None:
         return ""
     folder = Path(tempfile.mkdtemp(prefix="burnish-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix="k", delete=False) as file:
         file.write(key_of(model))
     spark.sparkContext.addFile(file.name)

@@ -116,6 +116,11 @@ def latest_version(spark: SparkSession, place: Place) -> int:
     return int(delta_table(spark, place).history(1).select("version").first()[0])  # type: ignore[index]
 
 
+def location(spark: SparkSession, place: Place) -> str:
+    """Return the URI of a Delta table's folder, by whatever name it goes."""
+    return str(delta_table(spark, place).detail().select("location").first()[0])  # type: ignore[index]
+
+
 def version_at(spark: SparkSession, place: Place, timestamp: str) -> int:
     """Return the newest version committed at or before a timestamp (UTC unless it says otherwise).
 

@@ -62,6 +62,9 @@ class Plan:
             table.add_row(name, *(f"{number:,}" for number in numbers))
         cost = "" if self.cost is None else f", about {self.cost:.2f} at the price given"
         time = f"about {duration(self.expected_sec)} on {self.replicas} replica(s) ({self.rate_from}){cost}"
+        sampled = {one.sampled for one in self.columns.values() if one.sampled < one.to_ask}
+        if sampled:
+            time += f"; tokens by the model's tokenizer on a sample of about {max(sampled):,} questions a column"
         prompts = [Text(f"\n{name} asks:\n{one.prompt}") for name, one in self.columns.items() if one.prompt]
         return Group(table, Text(time), *(Text(remark) for remark in self.remarks), *prompts)
 

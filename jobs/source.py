@@ -52,7 +52,7 @@ def open_scope(spark: SparkSession, job: EnrichJob, options: RunOptions) -> Scop
     if not job.is_in_place and not target_exists:
         lake.refuse_files(spark, job.target_place)
     if not job.is_in_place and target_exists:
-        lake.delta_table(spark, job.target_place)
+        _check_apart(spark, job)
         target = lake.read(spark, job.target_place)
         _check_target(job, target.schema)
         rows = _beside_target(rows, target, job)
@@ -105,6 +105,15 @@ def _check_columns(job: EnrichJob, schema: StructType) -> None:
         )
     if job.is_in_place:
         _check_target(job, schema)
+
+
+def _check_apart(spark: SparkSession, job: EnrichJob) -> None:
+    """Refuse a separate target that is the source by another name: its rows would be taken for answers alone."""
+    if lake.location(spark, job.target_place) == lake.location(spark, job.source):
+        raise JobFileError(
+            f"source {job.source.text} and target {job.target_place.text} are one table by two names",
+            hint="leave `target` out, or write it as the source is written, to work in place",
+        )
 
 
 def _check_target(job: EnrichJob, schema: StructType) -> None:

@@ -37,6 +37,11 @@ class Place(Declared):
         """The name or path, as messages show it."""
         return self.table or self.path or ""
 
+    def same_as(self, other: "Place") -> bool:
+        """Whether both are written as one table; what only a catalog knows to be one is found when the job starts."""
+        names = [place.table.casefold() if place.table else (place.path or "").rstrip("/") for place in (self, other)]
+        return (self.table is None) == (other.table is None) and names[0] == names[1]
+
 
 class Source(Place):
     """Where rows come from: one pinned version, optionally narrowed."""
@@ -187,7 +192,7 @@ class EnrichJob(Declared):
         """Whether source and target are the same table."""
         if self.target is None:
             return True
-        return (self.target.table, self.target.path) == (self.source.table, self.source.path)
+        return self.target.same_as(self.source)
 
     @property
     def target_place(self) -> Place:

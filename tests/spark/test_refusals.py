@@ -67,6 +67,12 @@ def test_what_is_no_delta_table_is_refused(shop: Shop) -> None:
     shop.frame().write.mode("overwrite").format("parquet").saveAsTable("plain.parquet")
     refused(shop, DataContractError, "plain.parquet is no Delta table", TOPIC, target={"table": "plain.parquet"})
     refused(shop, DataContractError, "plain.parquet is no Delta table", TOPIC, source={"table": "plain.parquet"})
+    shop.sql("CREATE TABLE plain.tickets USING delta AS SELECT * FROM {t}")
+    twice = {"source": {"table": "plain.tickets"}, "target": {"table": "spark_catalog.plain.tickets"}}
+    problem = refused(shop, JobFileError, "are one table by two names", TOPIC, **twice)
+    assert problem.exit_code == 2
+    shop.spark.sql("DROP TABLE plain.tickets")
+    assert shop.job(TOPIC, target={"path": f"{shop.path}/"}).is_in_place
     assert shop.endpoint.probes == 0
 
 
