@@ -288,7 +288,8 @@ def to_do(cells: CellFrame, *, prefixes: tuple[str, ...]) -> DataFrame:
     """Return one row per cell whose state begins with one of these words: the key columns `k0`…, then the cell."""
     keys = [lake.col(name).alias(f"k{at}") for at, name in enumerate(cells.scope.job.key)]
     rows = cells.rows.where(_has_cell(cells, prefixes))
-    exploded = rows.select(*keys, F.explode("_cells").alias("cell"))
+    each = F.explode("_cells") if len(cells.scope.tasks) > 1 else F.col("_cells")[0]
+    exploded = rows.select(*keys, each.alias("cell"))
     found = exploded.select(*[f"k{at}" for at in range(len(keys))], "cell.*")
     return found.where(_begins(F.col("state"), prefixes))
 

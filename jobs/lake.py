@@ -39,6 +39,8 @@ CONFLICTS = (
     MetadataChangedException,
     ProtocolChangedException,
 )
+# Tables that are read as a whole: smallest and largest values of sixty columns would cost more than they save.
+WITHOUT_STATISTICS = {"delta.dataSkippingNumIndexedCols": "0"}
 HISTORY = 50  # commits that others may make between a write and its look-up
 
 
@@ -156,9 +158,11 @@ def read(spark: SparkSession, place: Place, *, version: int | None = None) -> Da
     return reader.table(place.table) if place.table is not None else reader.load(str(place.path))
 
 
-def create(spark: SparkSession, place: Place, ddl: str) -> None:
+def create(spark: SparkSession, place: Place, ddl: str, *, properties: dict[str, str] | None = None) -> None:
     """Create a Delta table unless it is there."""
     builder = DeltaTable.createIfNotExists(spark).addColumns(struct(ddl))
+    for name, value in (properties or {}).items():
+        builder = builder.property(name, value)
     if any(ODD_CHARACTERS.search(field.name) for field in struct(ddl)):
         builder = builder.property("delta.columnMapping.mode", "name")
     builder = builder.tableName(place.table) if place.table is not None else builder.location(str(place.path))
@@ -188,9 +192,10 @@ def append(frame: DataFrame, place: Place, *, options: dict[str, str] | None = N
 
 
 def replace(frame: DataFrame, place: Place, *, note: str = "") -> None:
-    """Replace a Delta table's rows and schema; `note` marks the commit."""
+    """Replace a Delta table's rows and schema; `note` marks the commit of a table that is read as a whole."""
     writer = frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true")
-    writer = writer.option("userMetadata", note) if note else writer
+    # properties count when the table is made
+    writer = writer.options(userMetadata=note, **WITHOUT_STATISTICS) if note else writer
     if place.table is not None:
         writer.saveAsTable(place.table)
     else:

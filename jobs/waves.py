@@ -121,6 +121,7 @@ class Asking:
         self.next_bucket = 0
         self.next_version = _highest_version(desk) + 1
         self.claimed_tokens = 0.0
+        self.committed: list[Wave] = []
         self.stopping = threading.Event()
         context = desk.spark.sparkContext
         self.tally = Tally(context.accumulator(0), context.accumulator(0))
@@ -133,6 +134,7 @@ class Asking:
             ConflictError: another run of the same job committed in this one's place.
         """
         work = inheritable_thread_target(self.desk.spark)(self._lane)
+        self.progress.started = time.monotonic()
         with ThreadPoolExecutor(LANES, thread_name_prefix="lane") as pool:
             lanes = {pool.submit(work, lane) for lane in range(LANES)}
             try:
@@ -148,6 +150,7 @@ class Asking:
                 self.progress.ended = time.monotonic()
                 if lanes:
                     self.cancel()
+        self._take_stock()
 
     def cancel(self) -> None:
         """Stop at once: running waves are cancelled and nothing of them is committed."""
@@ -183,49 +186,48 @@ class Asking:
     def _wave(self, lane: int, wave: "Wave") -> None:
         began = time.monotonic()
         desk = self.desk
-        mine = (F.col("run_id") == desk.spec.run_id) & F.col("bucket").between(wave.low, wave.high - 1)
-        questions = desk.store.read(desk.spark, "questions").where(mine)
-        questions = questions.select("task", "fingerprint", "question_id", "inputs")
+        questions = self._questions(wave)
         expected = self.progress.questions * wave.share
         partitions = min(desk.cluster.slots * PARTITIONS_PER_SLOT, round(expected / ROWS_PER_PARTITION))
         answers = questions.repartition(max(1, partitions)).mapInPandas(asker(desk.spec, self.tally), OUTPUT_DDL)
         answers = answers.withColumn("lane", F.lit(lane)).withColumn("lane_version", F.lit(wave.version).cast("bigint"))
         transaction = {"txnAppId": f"burnish/{desk.target}/lane{lane}", "txnVersion": str(wave.version)}
         lake.append(answers, desk.store.place("answers"), options=transaction)
-        self._count(wave, questions, time.monotonic() - began)
+        tokens = round(self.progress.tokens * wave.share)
+        with self.lock:
+            self.committed.append(wave)
+            self.progress.waves += 1
+            self.progress.done_tokens += tokens
+            self.pace.took(tokens, time.monotonic() - began)
 
-    def _count(self, wave: "Wave", questions: DataFrame, seconds: float) -> None:
-        """Read back what the wave committed.
+    def _take_stock(self) -> None:
+        """Read back what the waves committed: one look for the whole run, since each costs as much as a short wave.
 
         Raises:
-            ConflictError: nothing of it is there, since another run had used its transaction version.
+            ConflictError: nothing of a wave is there. Delta takes the write of a version that another run has used
+                for done, and asks nothing.
         """
-        desk = self.desk
-        mine = (F.col("lane_version") == wave.version) & (F.col("answered_run") == desk.spec.run_id)
-        row = (
-            desk.store.read(desk.spark, "answers")
-            .where(mine)
-            .agg(
-                F.count_if(F.col("status") == "ok"),
-                F.count_if(F.col("status") != "ok"),
-                *[F.sum(name) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")],
-            )
-            .first()
-        )
-        ok, failed, prompt, completion, cached = (int(value or 0) for value in row or (0,) * 5)
-        if ok + failed == 0 and not questions.isEmpty():
+        desk, done = self.desk, self.progress
+        answers = desk.store.read(desk.spark, "answers").where(F.col("answered_run") == desk.spec.run_id)
+        counts = [F.sum(name).alias(name) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
+        kinds = [
+            F.count_if(F.col("status") == "ok").alias("answered"),
+            F.count_if(F.col("status") != "ok").alias("failed"),
+        ]
+        by_wave = {row["lane_version"]: row for row in answers.groupBy("lane_version").agg(*kinds, *counts).collect()}
+        for name in ("answered", "failed", "prompt_tokens", "completion_tokens", "cached_tokens"):
+            setattr(done, name, sum(int(row[name]) for row in by_wave.values()))
+        lost = [wave for wave in self.committed if wave.version not in by_wave]
+        if any(not self._questions(wave).isEmpty() for wave in lost):
             raise ConflictError(
                 f"another run for {desk.target} has committed answers in this one's place",
                 hint="let the other run end, then start this one again: it continues from what is answered",
             )
-        with self.lock:
-            done = self.progress
-            done.answered, done.failed, done.waves = done.answered + ok, done.failed + failed, done.waves + 1
-            done.prompt_tokens += prompt
-            done.completion_tokens += completion
-            done.cached_tokens += cached
-            done.done_tokens += round(self.progress.tokens * wave.share)
-            self.pace.took(round(self.progress.tokens * wave.share), seconds)
+
+    def _questions(self, wave: "Wave") -> DataFrame:
+        mine = (F.col("run_id") == self.desk.spec.run_id) & F.col("bucket").between(wave.low, wave.high - 1)
+        questions = self.desk.store.read(self.desk.spark, "questions").where(mine)
+        return questions.select("task", "fingerprint", "question_id", "inputs")
 
 
 @dataclass(frozen=True)
