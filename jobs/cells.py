@@ -13,6 +13,7 @@ Reads columns of the source (and, under the prefix `_target_`, of a separate tar
 one struct per task: task (int), state, hash, question_id, old, old_meta, reference, was (the status on record).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -21,16 +22,19 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs import lake
+from jobs.columns import broken_rule
 from jobs.source import TARGET, Scope
 from schemas.errors import PERMANENT_ROW_CODES, DataContractError
 from schemas.options import RunOptions
 from schemas.tables import HOLDING_NOTES, META_DDL
-from schemas.tasks import AnyTask, Impute, Match
+from schemas.tasks import AnyTask, Clean, Impute, Match
 
 TO_ASK = "ask"
 WRITTEN_STATES = ("redecide", "reference", "kept", "skip")
+DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 ANSWERED = ("accepted", "unchanged", "review")
 BLANK = r"(?U)^\s*$"
+MICROS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"
 _TAGS: tuple[tuple[type[T.DataType], str], ...] = (
     (T.StringType, "s"),
     (T.IntegralType, "i"),
@@ -59,13 +63,14 @@ def text_of(column: Column, kind: T.DataType) -> Column:
         # counted from the epoch: a local time would be ambiguous in the hour that summer time repeats
         passed = F.make_dt_interval(secs=F.unix_micros(column).cast("decimal(20,0)") / F.lit(Decimal(1_000_000)))
         utc = F.lit("1970-01-01 00:00:00").cast("timestamp_ntz") + passed
-        return F.date_format(utc, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS'Z'")
+        return F.date_format(utc, MICROS + "'Z'")
     if tag == "n":
-        return F.date_format(column, "yyyy-MM-dd'T'HH:mm:ss.SSSSSS")
+        return F.date_format(column, MICROS)
     if tag == "x":
         return F.lower(F.hex(column))
     if tag == "j":
-        return F.to_json(column, {"ignoreNullFields": "false", "timeZone": "UTC"})
+        micros = {"timestampFormat": MICROS + "'Z'", "timestampNTZFormat": MICROS}
+        return F.to_json(column, {"ignoreNullFields": "false", "timeZone": "UTC", **micros})
     return column.cast("string")
 
 
@@ -107,8 +112,8 @@ class CellFrame:
 class _View:
     """One task's columns as they stand in the scope's rows."""
 
-    def __init__(self, scope: Scope, task: AnyTask, *, is_comparable: bool = False) -> None:
-        self.task, self.is_comparable = task, is_comparable
+    def __init__(self, scope: Scope, task: AnyTask, *, comparable: frozenset[str] = frozenset()) -> None:
+        self.task, self.comparable = task, comparable
         self.kinds = [scope.schema[name].dataType for name in task.inputs]
         self.texts = [text_of(lake.col(name), kind) for name, kind in zip(task.inputs, self.kinds, strict=True)]
         self.tags = [type_tag(kind) for kind in self.kinds]
@@ -128,10 +133,9 @@ class _View:
         return text_of(lake.col(name), there[name].dataType) if name in there.names else F.lit(None).cast("string")
 
     def unmoved(self) -> Column:
-        """Whether the inputs stand as under the fingerprint on record; not known where they are other columns."""
-        if not self.is_comparable:
-            return F.lit(True)
-        return self.meta["inputs_after"] == input_hash(self.meta["fingerprint"], self.texts, self.tags)
+        """Whether the inputs stand as under the fingerprint on record; taken for so where they were other columns."""
+        same = self.meta["inputs_after"] == input_hash(self.meta["fingerprint"], self.texts, self.tags)
+        return same | ~self.meta["fingerprint"].isin(*sorted(self.comparable))
 
     def blank(self) -> Column:
         """Whether there is nothing to ask: no input at all; for a match, a side without any."""
@@ -156,12 +160,12 @@ def with_cells(
     fingerprints: dict[str, str],
     options: RunOptions,
     *,
-    comparable: frozenset[str] = frozenset(),
+    comparable: Mapping[str, frozenset[str]] | None = None,
 ) -> CellFrame:
     """Add `_cells` to the scope's rows.
 
     Args:
-        comparable: columns whose task has the inputs that it had in the run before.
+        comparable: per column, the earlier fingerprints under which its task read the columns that it reads now.
     """
     rows = scope.rows
     structs = []
@@ -169,7 +173,7 @@ def with_cells(
         reference = F.lit(None).cast("string")
         if isinstance(task, Impute) and task.reference is not None:
             rows, reference = _with_reference(spark, rows, task, at)
-        view = _View(scope, task, is_comparable=task.name in comparable)
+        view = _View(scope, task, comparable=(comparable or {}).get(task.name, frozenset()))
         structs.append(_cell(view, at, fingerprints[task.name], reference, scope, options))
     return CellFrame(scope, fingerprints, rows.withColumn("_cells", F.array(*structs)))
 
@@ -209,6 +213,9 @@ def _state(
     settled = settled & ~edited
     known_skip = (status == "skipped") | (status.isNull() if task.in_place else F.lit(False))
     state = F.when(edited & F.lit(not options.overwrite_edits), _done_or("kept", status))
+    # it waited for another version of the job, or somebody took an edit back: what was answered holds again
+    stands = status.isin("pending", "kept") & ~edited
+    state = state.when(stands & same_fingerprint & same_inputs, F.lit("redecide"))
     state = state.when(settled & same_fingerprint & same_inputs & _flips(view, scope), F.lit("redecide"))
     state = state.when(settled & same_fingerprint & same_inputs, F.concat(F.lit("done:"), status))
     if options.keep_old:
@@ -231,6 +238,10 @@ def _flips(view: _View, scope: Scope) -> Column:
     least = scope.job.accept_of(view.task)
     notes = F.coalesce(view.meta["notes"], F.array().cast("array<string>"))
     held_back = holds_back(notes)
+    if isinstance(view.task, Clean):
+        # its guards are judged as they are declared now, whatever they were
+        lasting = F.filter(notes, lambda note: ~note.isin(*DECLARED_GUARDS))
+        held_back = holds_back(lasting) | broken_rule(view.task, view.meta["proposed"], view.value).isNotNull()
     by_reference = F.array_contains(notes, "reference")
     passes = F.lit(True) if least is None else F.coalesce(view.confidence >= least, F.lit(False))
     lifted = (view.meta["status"] == "review") & ~held_back & passes
@@ -250,7 +261,7 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
     reference = task.reference
     if reference is None:
         raise AssertionError("called without a reference")
-    table = lake.read(spark, lake.place_of(reference.table))
+    table = lake.delta_table(spark, lake.place_of(reference.table)).toDF()
     missing = sorted({reference.value, *reference.keys.values()} - set(table.columns))
     if missing:
         raise DataContractError(
@@ -268,7 +279,7 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
     matched = F.lit(True)
     for n, name in enumerate(reference.keys):
         matched = matched & (lake.col(name).cast("string") == F.col(f"_key{at}_{n}"))
-    joined = rows.join(F.broadcast(found), matched, "left").drop(*[f"_key{at}_{n}" for n in range(len(keys))])
+    joined = rows.join(found, matched, "left").drop(*[f"_key{at}_{n}" for n in range(len(keys))])
     return joined, F.col(f"_ref{at}")
 
 

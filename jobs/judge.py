@@ -8,29 +8,9 @@ from pyspark.sql import functions as F
 from jobs import cells as cells_
 from jobs import lake
 from jobs.cells import CellFrame
-from schemas.fields import Attribute
-from schemas.tables import META_DDL
-from schemas.tasks import Clean, Extract, Match
-
-_ATTRIBUTE_TYPES = {
-    "string": "string",
-    "enum": "string",
-    "int": "bigint",
-    "float": "double",
-    "date": "date",
-    "bool": "boolean",
-}
-
-
-def struct_type(task: Extract) -> str:
-    """Return the Spark type of an extract: one field an attribute, in declared order."""
-
-    def kind(attribute: Attribute) -> str:
-        if attribute.type == "list":
-            return f"array<{_ATTRIBUTE_TYPES[attribute.of]}>"
-        return _ATTRIBUTE_TYPES[attribute.type]
-
-    return "struct<" + ",".join(f"{name}:{kind(attribute)}" for name, attribute in task.attributes.items()) + ">"
+from jobs.columns import broken_rule, column_types, value_type
+from jobs.source import ZONED
+from schemas.tasks import AnyTask, Match
 
 
 @dataclass(frozen=True)
@@ -41,27 +21,18 @@ class Judgement:
     at: int
 
     @property
+    def task(self) -> AnyTask:
+        """The task, labels resolved."""
+        return self.cells.scope.tasks[self.at]
+
+    @property
     def value_type(self) -> str:
         """Spark type of the written column; an in-place column keeps its own."""
-        task = self.cells.scope.tasks[self.at]
-        if task.in_place:
-            return self.cells.scope.schema[task.name].dataType.simpleString()
-        if isinstance(task, Extract):
-            return struct_type(task)
-        return {"label": "string", "labels": "array<string>", "bool": "boolean"}.get(task.kind, "string")
+        return value_type(self.task, self.cells.scope.schema)
 
     def column_types(self) -> dict[str, str]:
         """Return every column that the task writes, with its type."""
-        task = self.cells.scope.tasks[self.at]
-        kinds = {
-            task.name: self.value_type,
-            f"{task.name}_confidence": "double",
-            f"{task.name}_error": "string",
-            f"{task.name}_meta": META_DDL,
-            f"{task.name}_scores": "map<string,double>",
-            f"{task.name}_score": "double",
-        }
-        return {name: kinds[name] for name in task.written}
+        return column_types(self.task, self.cells.scope.schema)
 
     def typed(self, json: Column) -> Column:
         """Return a JSON value as the column's type; what does not convert is null."""
@@ -70,6 +41,10 @@ class Judgement:
         if kind.startswith(("array", "struct", "map")):
             return F.from_json(wrapped, f"v {kind}")["v"]
         text = F.get_json_object(wrapped, "$.v")
+        if kind == "timestamp":
+            # a time without a zone is UTC, whatever zone the session keeps
+            zoned = F.when(text.rlike(ZONED), text).otherwise(F.concat(text, F.lit("Z")))
+            return F.coalesce(zoned.try_cast(kind), F.concat(text, F.lit("T00:00:00Z")).try_cast(kind))
         return text if kind == "string" else text.try_cast(kind)
 
     def text(self, json: Column) -> Column:
@@ -79,21 +54,11 @@ class Judgement:
 
     def guard(self, json: Column, new: Column, old: Column) -> Column:
         """Return the name of the guard that an answer breaks, or null."""
-        task = self.cells.scope.tasks[self.at]
         stated = (json != "null") & json.isNotNull()
         broken = F.when(stated & new.isNull(), F.lit("guard:type"))
-        if isinstance(task, Clean):
+        if self.task.in_place:
             broken = broken.when(~stated | cells_.is_blank(new), F.lit("guard:empty"))
-            if task.pattern is not None:
-                broken = broken.when(~new.rlike(task.pattern), F.lit("guard:pattern"))
-            if task.domain is not None and isinstance(task.domain, tuple):
-                broken = broken.when(~new.isin(*task.domain), F.lit("guard:domain"))
-            if task.max_edit_distance is not None:
-                far = F.levenshtein(F.coalesce(old, F.lit("")), new) > task.max_edit_distance
-                broken = broken.when(far, F.lit("guard:edit_distance"))
-        elif task.in_place:
-            broken = broken.when(~stated | cells_.is_blank(new), F.lit("guard:empty"))
-        return broken
+        return broken.otherwise(broken_rule(self.task, new, old))
 
 
 def judge(wanted: DataFrame, answers: DataFrame, cells: CellFrame) -> DataFrame:

@@ -4,6 +4,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import cast
 
@@ -123,17 +124,17 @@ def location(spark: SparkSession, place: Place) -> str:
     return str(delta_table(spark, place).detail().select("location").first()[0])  # type: ignore[index]
 
 
-def version_at(spark: SparkSession, place: Place, timestamp: str) -> int:
-    """Return the newest version committed at or before a timestamp (UTC unless it says otherwise).
+def version_at(spark: SparkSession, place: Place, moment: datetime) -> int:
+    """Return the newest version committed at or before a moment.
 
     Raises:
         DataContractError: the table is younger than that.
     """
-    moment = F.to_timestamp(F.lit(timestamp))
-    history = delta_table(spark, place).history().where(F.col("timestamp") <= moment)
+    limit = F.lit(moment.isoformat()).cast("timestamp")
+    history = delta_table(spark, place).history().where(F.col("timestamp") <= limit)
     row = history.agg(F.max("version")).first()
     if row is None or row[0] is None:
-        raise DataContractError(f"{place.text} has no version as old as {timestamp}")
+        raise DataContractError(f"{place.text} has no version as old as {moment.isoformat()}")
     return int(row[0])
 
 

@@ -56,9 +56,14 @@ class _Writer:
         found: dict[str, str | Column] = {}
         for at in range(len(self.tasks)):
             for name, value in self._cell(at).items():
-                guarded = F.when(self.guards[at], value).otherwise(lake.col(name, of="t"))
+                is_meta = name == f"{self.tasks[at].name}_meta"
+                stands = self._standing(self.tasks[at]) if is_meta else lake.col(name, of="t")
+                guarded = F.when(self.guards[at], value).otherwise(stands)
                 # with one task the clause's own condition has said it already
                 found[lake.quoted(name)] = value if len(self.tasks) == 1 else guarded
+        for task in self.cells.scope.bystanders:
+            if self._rewrites(task):
+                found[lake.quoted(f"{task.name}_meta")] = self._standing(task)
         return found
 
     def inserts(self) -> dict[str, str | Column]:
@@ -78,13 +83,27 @@ class _Writer:
         task, cell = self.tasks[at], F.col(f"s.c{at}")
         same = self._text(task.name).eqNullSafe(cell["old"])
         if self.job.is_in_place:
-            same = same & (self._hash(task, {}) == cell["hash"])
+            same = same & (self._hash(task, self.cells.fingerprints[task.name], {}) == cell["hash"])
         return F.coalesce(cell.isNotNull() & ~cell["noop"] & same, F.lit(False))
 
-    def _hash(self, task: AnyTask, written: dict[str, Column]) -> Column:
+    def _hash(self, task: AnyTask, fingerprint: str | Column, written: dict[str, Column]) -> Column:
         texts = [written.get(name, self._text(name)) for name in task.inputs]
         tags = [cells_.type_tag(self.schema[name].dataType) for name in task.inputs]
-        return cells_.input_hash(self.cells.fingerprints[task.name], texts, tags)
+        return cells_.input_hash(fingerprint, texts, tags)
+
+    def _rewrites(self, task: AnyTask) -> bool:
+        """Whether this publish may write a column that a task reads."""
+        return self.job.is_in_place and any(other.name in task.inputs for other in self.tasks)
+
+    def _standing(self, task: AnyTask) -> Column:
+        """The record of a cell that is not written: an input that stood as on record, and is written, still does."""
+        meta = lake.col(f"{task.name}_meta", of="t")
+        if not self._rewrites(task):
+            return meta
+        before = self._hash(task, meta["fingerprint"], {})
+        after = self._hash(task, meta["fingerprint"], self._after())
+        moved = F.when(meta["inputs_after"] == before, after).otherwise(meta["inputs_after"])
+        return F.when(meta.isNotNull(), meta.withField("inputs_after", moved))
 
     def _after(self) -> dict[str, Column]:
         """Return the text of every column that this publish may write, as it will stand."""
@@ -118,10 +137,10 @@ class _Writer:
     def _meta(self, at: int, *, inserted: bool) -> Column:
         task, cell = self.tasks[at], F.col(f"s.c{at}")
         keep = cell["status"].isin(*KEPT_META)
-        old = F.lit(None).cast(META_DDL) if inserted else lake.col(f"{task.name}_meta", of="t")
+        old = F.lit(None).cast(META_DDL) if inserted else self._standing(task)
         # the guard has found the inputs as planned; they differ afterwards only where this publish writes one of them
-        rewritten = self.job.is_in_place and any(other.name in task.inputs for other in self.tasks)
-        inputs_after = self._hash(task, self._after()) if rewritten else cell["hash"]
+        fingerprint = self.cells.fingerprints[task.name]
+        inputs_after = self._hash(task, fingerprint, self._after()) if self._rewrites(task) else cell["hash"]
         stands = F.when(cell["write"], cell["new"]).otherwise(cell["old"])
         fresh = {
             "inputs_after": inputs_after,

@@ -63,7 +63,7 @@ def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Prep
     scope = open_scope(spark, job, options)
     model = ready_model(scope.job)
     fingerprints = {task.name: model.fingerprint(task) for task in scope.tasks}
-    known = comparable(spark, store, scope) if options.keep_old else frozenset()
+    known = comparable(spark, store, scope) if options.keep_old else None
     cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known)
     states = cells_.states(cells)
     rows = sum(next(iter(states.values())).values())
@@ -142,43 +142,44 @@ def unanswered(spark: SparkSession, prepared: Prepared) -> dict[str, int]:
 
 def describe(prepared: Prepared) -> dict[str, Any]:
     """Return what each column's fingerprint is made of, for the next run to compare with."""
-    return {
-        task.name: {**declared(task), "model": prepared.model.ref.text, "model_digest": prepared.model.digest}
-        for task in prepared.tasks
-    }
+    model = prepared.model
+    known = {"model": model.ref.text, "model_digest": model.digest}
+    fingerprints = prepared.cells.fingerprints
+    return {task.name: {**declared(task), **known, "fingerprint": fingerprints[task.name]} for task in prepared.tasks}
 
 
-def declared_before(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, dict[str, Any]]:
-    """Return, per column, what the last run that wrote it declared."""
+def declared_before(spark: SparkSession, store: Store, job: EnrichJob) -> list[dict[str, dict[str, Any]]]:
+    """Return what the last runs declared per column, the newest first."""
     runs = store.read(spark, "runs").where("state = 'done'").where(F.col("target") == job.target_place.text)
     reports = runs.orderBy(F.col("ended_at").desc()).limit(RUNS_LOOKED_AT).select("report").collect()
-    found: dict[str, dict[str, Any]] = {}
-    for row in reports:
-        found = json.loads(row["report"]).get("columns_declared", {}) | found
-    return found
+    return [json.loads(row["report"]).get("columns_declared", {}) for row in reports]
 
 
-def comparable(spark: SparkSession, store: Store, scope: Scope) -> frozenset[str]:
-    """Return the columns that are still made of the inputs of the run before."""
+def comparable(spark: SparkSession, store: Store, scope: Scope) -> dict[str, frozenset[str]]:
+    """Return, per column, the fingerprints on record under which it was made of the columns that it is made of now."""
     before = declared_before(spark, store, scope.job)
-    same = []
+    found = {}
     for task in scope.tasks:
-        now, then = declared(task), before.get(task.name, {})
-        if all(json.loads(json.dumps(now.get(field))) == then.get(field) for field in INPUT_FIELDS):
-            same.append(task.name)
-    return frozenset(same)
+        now = json.loads(json.dumps(declared(task)))
+        records = [run[task.name] for run in before if task.name in run]
+        same = [then for then in records if all(now.get(field) == then.get(field) for field in INPUT_FIELDS)]
+        found[task.name] = frozenset(then["fingerprint"] for then in same)
+    return found
 
 
 def what_changed(spark: SparkSession, prepared: Prepared, names: list[str]) -> list[str]:
     """Name, per column, the settings that differ from those of the last run."""
-    before = declared_before(spark, prepared.store, prepared.job)
+    before: dict[str, dict[str, Any]] = {}
+    for run in declared_before(spark, prepared.store, prepared.job):
+        before = run | before
     if not before:
         return ["what changed is not on record"]
     now = json.loads(json.dumps(describe(prepared)))
     found = []
     for name in names:
         old = before.get(name, {})
-        differing = sorted(key for key in {*old, *now[name]} if old.get(key) != now[name].get(key))
+        keys = {*old, *now[name]} - {"fingerprint"}
+        differing = sorted(key for key in keys if old.get(key) != now[name].get(key))
         found.append(f"{name} differs in {', '.join(differing) or 'the form of its prompts'}")
     return found
 

@@ -1,13 +1,16 @@
 """Step 0 of a run: pin one version of the source and refuse what would cost money for nothing."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from pyspark.errors import AnalysisException, ParseException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.errors import AnalysisException, ParseException, PySparkException
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructType
+from pyspark.sql.types import StringType, StructType, TimestampType
 
 from jobs import lake
+from jobs.arguments import moment
+from jobs.columns import column_types
 from schemas.errors import DataContractError, JobFileError
 from schemas.fields import LabelTable
 from schemas.job import EnrichJob, Place
@@ -16,18 +19,24 @@ from schemas.tables import META_DDL
 from schemas.tasks import AnyTask, Classify, Clean, Impute, Multilabel
 
 MAX_TABLE_LABELS = 2000
+ZONED = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"  # how a time ends that says where
 TARGET = "_target_"  # prefix of a separate target's columns beside the source's
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What a run looks at: the job with labels resolved, one version of the source, the rows in scope."""
+    """What a run looks at: the job with labels resolved, one version of the source, the rows in scope.
+
+    `bystanders` are tasks of the job that `--only` leaves out and that have written the target before.
+    """
 
     job: EnrichJob
     version: int
     rows: DataFrame
     schema: StructType
     target_exists: bool
+    bystanders: tuple[AnyTask, ...] = ()
+    is_narrowed: bool = False
 
     @property
     def tasks(self) -> tuple[AnyTask, ...]:
@@ -45,8 +54,9 @@ def open_scope(spark: SparkSession, job: EnrichJob, options: RunOptions) -> Scop
     version = _pinned_version(spark, job)
     rows = _at_version(spark, job, version)
     schema = rows.schema
-    job = _only(job, options.only)
+    declared, job = job, _only(job, options.only)
     _check_columns(job, schema)
+    _check_patterns(spark, job)
     rows = _window(rows, job, options)
     target_exists = job.is_in_place or lake.exists(spark, job.target_place)
     if not job.is_in_place and not target_exists:
@@ -56,7 +66,16 @@ def open_scope(spark: SparkSession, job: EnrichJob, options: RunOptions) -> Scop
         target = lake.read(spark, job.target_place)
         _check_target(job, target.schema)
         rows = _beside_target(rows, target, job)
-    return Scope(resolve_labels(spark, job), version, rows, schema, target_exists)
+    left_out = [task for task in declared.columns if task not in job.columns and f"{task.name}_meta" in schema.names]
+    return Scope(
+        job=resolve_labels(spark, job),
+        version=version,
+        rows=rows,
+        schema=schema,
+        target_exists=target_exists,
+        bystanders=tuple(left_out),
+        is_narrowed=bool(job.source.where or options.start or options.end),
+    )
 
 
 def _pinned_version(spark: SparkSession, job: EnrichJob) -> int:
@@ -65,7 +84,7 @@ def _pinned_version(spark: SparkSession, job: EnrichJob) -> int:
         lake.delta_table(spark, place)
         return job.source.version
     if job.source.timestamp is not None:
-        return lake.version_at(spark, place, job.source.timestamp)
+        return lake.version_at(spark, place, moment(job.source.timestamp, "source.timestamp"))
     return lake.latest_version(spark, place)
 
 
@@ -129,9 +148,34 @@ def _check_target(job: EnrichJob, schema: StructType) -> None:
                 f"{job.target_place.text} has a column {', '.join(taken)} that burnish did not write",
                 hint=f"give the task another name than {task.name!r}, or drop the column",
             )
+        _check_types(job, task, schema)
     missing = [name for name in job.key if name not in schema.names]
     if missing:
         raise DataContractError(f"{job.target_place.text} lacks the key column {', '.join(missing)}")
+
+
+def _check_types(job: EnrichJob, task: AnyTask, schema: StructType) -> None:
+    """Refuse columns of ours that an earlier form of the task wrote with another type: no MERGE could write them."""
+    for name, kind in column_types(task, schema).items():
+        if name in schema.names and not lake.same_type(schema[name].dataType, kind):
+            raise DataContractError(
+                f"column {name} of {job.target_place.text} is {schema[name].dataType.simpleString()}, and the job "
+                f"would now write {lake.struct(f'c {kind}')[0].dataType.simpleString()}",
+                hint=f"drop {name} and the columns beside it, or give the task another name than {task.name!r}",
+            )
+
+
+def _check_patterns(spark: SparkSession, job: EnrichJob) -> None:
+    """Refuse a pattern that only Python understands: Java's engine guards what is written."""
+    for task in job.columns:
+        if isinstance(task, Clean) and task.pattern is not None:
+            try:
+                spark.range(1).select(F.lit("").rlike(task.pattern)).collect()
+            except PySparkException as problem:
+                raise JobFileError(
+                    f"column {task.name}: {task.pattern!r} is no regular expression to Java",
+                    hint="groups are written (?<name>…) there, and some escapes differ",
+                ) from problem
 
 
 def _window(rows: DataFrame, job: EnrichJob, options: RunOptions) -> DataFrame:
@@ -146,12 +190,23 @@ def _window(rows: DataFrame, job: EnrichJob, options: RunOptions) -> DataFrame:
         return rows
     if job.source.time is None:
         raise JobFileError("--from and --to need `source.time`, the column they bound")
-    time = lake.col(job.source.time).cast("timestamp")
     if options.start is not None:
-        rows = rows.where(time >= F.lit(options.start.isoformat()).cast("timestamp"))
+        rows = rows.where(_is_from(job.source.time, rows.schema, options.start))
     if options.end is not None:
-        rows = rows.where(time < F.lit(options.end.isoformat()).cast("timestamp"))
+        rows = rows.where(~_is_from(job.source.time, rows.schema, options.end))
     return rows
+
+
+def _is_from(name: str, schema: StructType, moment: datetime) -> Column:
+    """Whether a time lies at or after a moment; dates and times without a zone are UTC, whatever the session's zone."""
+    time, utc = lake.col(name), moment.astimezone(UTC)
+    zoned = time.try_cast("timestamp") >= F.lit(utc.isoformat()).cast("timestamp")
+    plain = time.try_cast("timestamp_ntz") >= F.lit(utc.replace(tzinfo=None).isoformat()).cast("timestamp_ntz")
+    if isinstance(schema[name].dataType, TimestampType):
+        return zoned
+    if isinstance(schema[name].dataType, StringType):
+        return F.when(time.rlike(ZONED), zoned).otherwise(plain)
+    return plain
 
 
 def _beside_target(rows: DataFrame, target: DataFrame, job: EnrichJob) -> DataFrame:
@@ -170,14 +225,18 @@ def _beside_target(rows: DataFrame, target: DataFrame, job: EnrichJob) -> DataFr
 def check_keys(scope: Scope) -> int:
     """Count the rows in scope and refuse null or repeated keys.
 
+    Where the scope is narrowed and the MERGE would meet all of the table, a twin out of scope counts too.
+
     Raises:
         DataContractError: with how many keys are null or repeated.
     """
-    keys = scope.rows.select(*[lake.col(name).alias(f"k{at}") for at, name in enumerate(scope.job.key)])
-    null = F.lit(False)
-    for name in keys.columns:
-        null = null | F.col(name).isNull()
-    counted = keys.groupBy(*keys.columns).agg(F.count("*").alias("n"), F.first(null).alias("null"))
+    names = [lake.col(name).alias(f"k{at}") for at, name in enumerate(scope.job.key)]
+    keys = scope.rows.select(*names)
+    if scope.is_narrowed and scope.job.is_in_place:
+        source = Place(table=scope.job.source.table, path=scope.job.source.path)
+        everything = lake.read(scope.rows.sparkSession, source, version=scope.version).select(*names)
+        keys = everything.join(keys, keys.columns, "left_semi").unionAll(keys.where(_any_null(keys)))
+    counted = keys.groupBy(*keys.columns).agg(F.count("*").alias("n"), F.first(_any_null(keys)).alias("null"))
     row = counted.agg(
         F.sum("n"), F.sum(F.when(F.col("null"), F.col("n"))), F.sum(F.when((F.col("n") > 1) & ~F.col("null"), 1))
     ).first()
@@ -193,6 +252,13 @@ def check_keys(scope: Scope) -> int:
             hint="a MERGE needs each row named once: add a column to `key`, or narrow the source with `where`",
         )
     return rows
+
+
+def _any_null(keys: DataFrame) -> Column:
+    null = F.lit(False)
+    for name in keys.columns:
+        null = null | F.col(name).isNull()
+    return null
 
 
 def resolve_labels(spark: SparkSession, job: EnrichJob) -> EnrichJob:
@@ -215,7 +281,7 @@ def labels_from(spark: SparkSession, labels: LabelTable) -> list[str]:
     Raises:
         DataContractError: the column is missing, or holds fewer than two or too many values.
     """
-    frame = lake.read(spark, lake.place_of(labels.from_table))
+    frame = lake.delta_table(spark, lake.place_of(labels.from_table)).toDF()
     if labels.column not in frame.columns:
         raise DataContractError(f"{labels.from_table} lacks column {labels.column}; it has {', '.join(frame.columns)}")
     value = lake.col(labels.column).cast(StringType())

@@ -180,6 +180,9 @@ class EnrichJob(Declared):
 
     def _check_written(self) -> None:
         """Refuse a name that two columns, or a column and the key, would share; Delta does not see case."""
+        folded = [name.casefold() for name in self.key]
+        if twins := sorted({name for name in self.key if folded.count(name.casefold()) > 1}):
+            raise WrongField(f"names a column twice ({', '.join(twins)}); upper and lower case are one", "key")
         taken = {name.casefold(): f"`key` holds {name}, which" for name in self.key}
         for index, task in enumerate(self.columns):
             for name in task.written:

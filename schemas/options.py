@@ -1,7 +1,7 @@
 """What a person asks of one run, beside the job file."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from schemas.errors import JobFileError
 
@@ -22,11 +22,15 @@ class RunOptions:
     json_lines: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
+        """Take times without a zone for UTC, and refuse what cannot be meant.
 
         Raises:
             JobFileError: the window is empty, or two options contradict each other.
         """
+        for name in ("start", "end"):
+            given = getattr(self, name)
+            if given is not None and given.tzinfo is None:
+                object.__setattr__(self, name, given.replace(tzinfo=UTC))
         if self.start is not None and self.end is not None and self.start >= self.end:
             window = f"from {self.start.isoformat()} to {self.end.isoformat()}"
             raise JobFileError(f"the time window {window} is empty: --from must lie before --to")

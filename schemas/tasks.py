@@ -153,6 +153,14 @@ class Extract(Task):
     verbatim: bool = False
     max_output_tokens: int = Field(default=128, ge=1, le=4096)
 
+    @model_validator(mode="after")
+    def _distinct_attributes(self) -> "Extract":
+        seen: dict[str, str] = {}
+        for name in self.attributes:
+            if (twin := seen.setdefault(name.casefold(), name)) != name:
+                raise WrongField(f"{twin!r} and {name!r} differ only by case, and would be one field", "attributes")
+        return self
+
     @property
     def example_words(self) -> frozenset[str] | None:
         """The attributes."""

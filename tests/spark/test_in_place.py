@@ -151,3 +151,45 @@ def test_numbers_and_dates_keep_their_type_and_what_does_not_convert_is_held_bac
     version = shop.version()
     assert shop.run(job).progress.questions == 0
     assert shop.version() == version
+
+
+def test_what_a_later_run_writes_moves_no_question_of_an_earlier_one(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    job = shop.job(CITY, COUNTRY, ABOUT, limits={"max_failed_share": 0.9})
+    shop.endpoint.script = lambda asked: 503 if asked.topic == "correct" else None
+    shop.run(job)
+    shop.endpoint.script = lambda asked: None
+    shop.endpoint.taken()
+    # the cities are written a night after what reads them, or by a run of their own
+    second = shop.run(job, only=("city",))
+    assert shop.endpoint.taken() == {"correct": 4}
+    assert counts(second, "city") == {"accepted": 2, "unchanged": 2, "skipped": 2}
+    third = shop.run(job)
+    assert (shop.endpoint.taken(), third.progress.questions) == ({}, 0)
+    assert third.complete
+
+
+def test_a_guard_that_was_wrong_is_lifted_without_asking(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    strict = shop.run(shop.job({**CITY, "pattern": "^[A-Z]+$"}))
+    assert counts(strict, "city") == {"review": 4, "skipped": 2}
+    shop.endpoint.taken()
+    narrow = shop.run(shop.job({**CITY, "domain": ["berlin"]}))
+    assert counts(narrow, "city") == {"accepted": 1, "review": 3, "skipped": 2}
+    lifted = shop.run(shop.job({**CITY, "pattern": "^[a-zö]+$"}))
+    assert counts(lifted, "city") == {"accepted": 2, "unchanged": 2, "skipped": 2}
+    assert (shop.endpoint.taken(), column(shop.rows(), "city")[:2]) == ({}, ["berlin", "paris"])
+
+
+def test_an_edit_that_is_taken_back_is_no_new_question(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    job = shop.job(CITY)
+    first = shop.run(job)
+    shop.endpoint.taken()
+    shop.sql("UPDATE {t} SET city = 'Bonn ' WHERE id = 1")
+    assert counts(shop.run(job), "city")["kept"] == 1
+    shop.sql("UPDATE {t} SET city = 'berlin' WHERE id = 1")
+    back = shop.run(job)
+    assert (shop.endpoint.taken(), shop.rows()[1]["city"]) == ({}, "berlin")
+    assert "kept" not in counts(back, "city")
+    assert sum(counts(back, "city").values()) == sum(counts(first, "city").values())

@@ -85,6 +85,19 @@ def test_a_changed_job_is_refused_until_somebody_says_what_is_meant(shop: Shop) 
     assert not shop.endpoint.taken()
 
 
+def test_columns_added_to_a_task_leave_old_answers_alone_night_after_night(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    shop.run(shop.job(topic()))
+    shop.endpoint.taken()
+    wider = shop.job(topic(**{"from": ["text", "tone"]}))
+    for _ in range(3):
+        assert shop.run(wider, keep_old=True).progress.questions == 0
+    shop.sql("INSERT INTO {t} (id, text, tone) VALUES (50, 'a new refund', 'calm')")
+    assert shop.run(wider, keep_old=True).progress.questions == 1
+    shop.sql("UPDATE {t} SET tone = 'cross' WHERE id = 50")
+    assert shop.run(wider, keep_old=True).progress.questions == 1
+
+
 def test_acceptance_is_decided_again_without_asking(shop: Shop) -> None:
     shop.write([(1, "refund"), (2, "delivery"), (3, "x")], "id long, text string")
 

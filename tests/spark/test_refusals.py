@@ -86,6 +86,26 @@ def test_keys_must_name_each_row_once(shop: Shop) -> None:
     assert counts(shop.run(narrow), "topic") == {"accepted": 1}
 
 
+def test_a_twin_out_of_scope_is_found_where_the_merge_would_meet_it(shop: Shop) -> None:
+    shop.write([(1, "refund"), (1, "other"), (2, "delivery")], DDL)
+    for where in ("text = 'refund'", "text <> 'other'"):
+        refused(shop, DataContractError, "1 repeated keys", TOPIC, source={"path": shop.path, "where": where})
+    fine = shop.job(TOPIC, source={"path": shop.path, "where": "id = 2"})
+    assert counts(shop.run(fine), "topic") == {"accepted": 1}
+
+
+def test_what_a_job_cannot_write_any_more_is_refused_before_it_is_paid(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    shop.run(shop.job(TOPIC))
+    shop.endpoint.taken()
+    several = {"task": "multilabel", "name": "topic", "from": ["text"], "labels": ["refund", "delivery"]}
+    refused(shop, DataContractError, r"column topic of .* is string, .* write array<string>", several)
+    python_only = {**CLEAN, "pattern": "^(?P<name>[a-z]+)$"}
+    refused(shop, JobFileError, "no regular expression to Java", python_only)
+    labels = {**TOPIC, "name": "other", "labels": {"from_table": "no.such", "column": "name"}}
+    refused(shop, DataContractError, "no.such does not exist", labels)
+
+
 def test_bad_rows_get_a_status_and_their_neighbours_an_answer(shop: Shop) -> None:
     texts = {
         1: "refund",

@@ -5,10 +5,15 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+from pyspark.sql import functions as F
+
 from jobs import lake
+from jobs.source import open_scope
 from jobs.status import status
 from jobs.store import store_of
 from schemas.job import Place
+from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked
 from tests.shop import TOPIC, Shop, column, counts
 
@@ -107,6 +112,23 @@ def test_windows_limits_and_only_leave_the_rest_alone(shop: Shop) -> None:
     rest = shop.run(job)
     assert rest.complete
     assert [len(rest.columns), rest.prepared.rows] == [2, 8]
+
+
+@pytest.mark.parametrize("kind", ["date", "timestamp_ntz", "timestamp", "string"])
+def test_windows_are_in_utc_whatever_zone_the_session_keeps(shop: Shop, kind: str) -> None:
+    days = ["2026-01-30 00:00:00", "2026-01-31 00:00:00", "2026-02-01"]
+    rows = shop.spark.createDataFrame(list(enumerate(days)), "id long, at string")
+    at = F.col("at").cast(kind).alias("at")
+    rows.select("id", at, F.lit("x").alias("text")).coalesce(1).write.format("delta").save(shop.path)
+    scoped = shop.job(TOPIC, source={"path": shop.path, "time": "at"})
+    options = RunOptions(start=datetime(2026, 1, 31), end=datetime(2026, 2, 1, tzinfo=UTC))
+    zone = str(shop.spark.conf.get("spark.sql.session.timeZone"))
+    shop.spark.conf.set("spark.sql.session.timeZone", "Europe/Berlin")
+    try:
+        found = open_scope(shop.spark, scoped, options).rows.select("id").collect()
+    finally:
+        shop.spark.conf.set("spark.sql.session.timeZone", zone)
+    assert [row["id"] for row in found] == [1]
 
 
 def test_interim_publishes_write_whole_rows_only(shop: Shop) -> None:
