@@ -162,7 +162,8 @@ def test_what_a_later_run_writes_moves_no_question_of_an_earlier_one(shop: Shop)
     shop.endpoint.taken()
     # the cities are written a night after what reads them, or by a run of their own
     second = shop.run(job, only=("city",))
-    assert shop.endpoint.taken() == {"correct": 4}
+    # two cells are one question now that their countries are filled in
+    assert shop.endpoint.taken() == {"correct": 3}
     assert counts(second, "city") == {"accepted": 2, "unchanged": 2, "skipped": 2}
     third = shop.run(job)
     assert (shop.endpoint.taken(), third.progress.questions) == ({}, 0)
