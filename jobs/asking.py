@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -31,6 +32,8 @@ ENDPOINT_IN_FLIGHT = 64
 NOTEBOOK_WARM_MIN = 15.0
 LEAST_WARM_SEC = 45.0  # a replica must outlive the commit between two waves
 FEEDING_SLACK = 1.1
+EXECUTOR_GPUS = "spark.executor.resource.gpu.amount"
+TASK_GPUS = "spark.task.resource.gpu.amount"
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,7 @@ class Cluster:
     @cached_property
     def has_gpu(self) -> bool:
         """Whether tasks get GPUs from Spark, or a GPU is visible on a local master's machine."""
-        conf = self.spark.sparkContext.getConf()
-        amount = conf.get("spark.executor.resource.gpu.amount", "0") or "0"
-        return float(amount) > 0 or (self.is_local and shutil.which("nvidia-smi") is not None)
+        return self._setting(EXECUTOR_GPUS) > 0 or (self.is_local and shutil.which("nvidia-smi") is not None)
 
     @property
     def is_local(self) -> bool:
@@ -111,29 +112,44 @@ class Cluster:
         return master == "local" or master.startswith("local[")
 
     @property
-    def slots(self) -> int:
-        """How many tasks run at once over all executors, as Spark sees them now."""
-        return max(1, self.spark.sparkContext.defaultParallelism // self._task_cpus)
+    def executors(self) -> int:
+        """How many executors there are, as Spark sees them now; a local master is its own."""
+        if self.is_local:
+            return 1
+        context: Any = self.spark.sparkContext
+        # the driver is one of those counted
+        return max(1, int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1)
 
     @property
-    def _task_cpus(self) -> int:
-        return int(self.spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1)
+    def slots(self) -> int:
+        """How many tasks run at once over all executors, as Spark sees them now: cores and GPUs both bound them."""
+        by_cores = self.spark.sparkContext.defaultParallelism // int(self._setting("spark.task.cpus", 1))
+        return max(1, by_cores if self._gpu_slots is None else min(by_cores, self.executors * self._gpu_slots))
 
     @property
     def slots_per_replica(self) -> int:
         """How many tasks feed one replica."""
-        conf = self.spark.sparkContext.getConf()
-        share = float(conf.get("spark.task.resource.gpu.amount", "0") or 0)
-        if share > 0:
-            return max(1, int(1 / share))
-        if self.is_local:
-            return self.slots
-        return max(1, int(conf.get("spark.executor.cores", "1") or 1) // self._task_cpus)
+        return max(1, self.slots // self.replicas)
 
     @property
     def replicas(self) -> int:
-        """How many engines work at once."""
-        return max(1, self.slots // self.slots_per_replica)
+        """How many engines work at once: one an executor, or one for each GPU (or group of GPUs) that tasks get."""
+        if self._gpu_slots is None:
+            return self.executors
+        each = self._setting(EXECUTOR_GPUS) // max(1.0, self._setting(TASK_GPUS))
+        return min(self.slots, max(1, int(each)) * self.executors)
+
+    @property
+    def _gpu_slots(self) -> int | None:
+        """How many tasks of one executor its GPUs allow; None where Spark hands out none."""
+        gpus, share = self._setting(EXECUTOR_GPUS), self._setting(TASK_GPUS)
+        if gpus <= 0 or share <= 0:
+            return None
+        # Spark lets tasks share one GPU, but gives none parts of two
+        return max(1, int(gpus // share) if share >= 1 else int(gpus) * int(1 / share))
+
+    def _setting(self, name: str, default: float = 0.0) -> float:
+        return float(self.spark.sparkContext.getConf().get(name) or default)
 
     @property
     def max_num_seqs(self) -> int:

@@ -6,14 +6,17 @@ The engine is the scripted one, which counts its starts and dies on demand.
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from jobs.asking import EXECUTOR_GPUS, TASK_GPUS, Cluster
 from jobs.preview import preview_table
 from jobs.replicas import stop_replicas
-from schemas.job import EnrichJob
+from schemas.job import Engine, EnrichJob
 from tests.pure.tiny_model import write_model
 from tests.scripted_engine import Book, install
 from tests.shop import TOPIC, Shop, counts
@@ -75,3 +78,36 @@ def test_a_second_run_over_a_row_that_kills_the_engine_starts_none(stand: Stand)
     second = stand.shop.run(stand.job())
     assert (second.progress.questions, len(stand.book.starts)) == (0, starts)
     assert counts(second, "topic") == counts(first, "topic")
+
+
+def cluster(master: str, *, cores: int, executors: int = 0, **settings: str) -> Cluster:
+    """A cluster of a session that answers no more than what a Cluster asks it."""
+    members = SimpleNamespace(size=lambda: executors + 1)
+    jvm = SimpleNamespace(sc=lambda: SimpleNamespace(getExecutorMemoryStatus=lambda: members))
+    context = SimpleNamespace(master=master, defaultParallelism=cores, getConf=lambda: settings, _jsc=jvm)
+    return Cluster(cast(Any, SimpleNamespace(sparkContext=context)), Engine())
+
+
+def gpus(executor: str, task: str, **settings: str) -> dict[str, str]:
+    return {EXECUTOR_GPUS: executor, TASK_GPUS: task, **settings}
+
+
+@pytest.mark.parametrize(
+    ("found", "replicas", "slots", "slots_per_replica"),
+    [
+        (cluster("local[2]", cores=2), 1, 2, 2),
+        (cluster("spark://a", cores=64, executors=4, **gpus("1", "1")), 4, 4, 1),
+        (cluster("spark://a", cores=64, executors=4, **gpus("1", "0.25")), 4, 16, 4),
+        (cluster("yarn", cores=32, executors=2, **gpus("2", "2")), 2, 2, 1),
+        (cluster("yarn", cores=32, executors=2, **gpus("8", "2")), 8, 8, 1),
+        # two tasks share each GPU: the rest of one is of no use to a third
+        (cluster("yarn", cores=32, executors=1, **gpus("2", "0.4")), 2, 4, 2),
+        # cores bound the tasks too, and with them the replicas that are fed
+        (cluster("yarn", cores=32, executors=4, **gpus("1", "0.25", **{"spark.task.cpus": "4"})), 4, 8, 2),
+        (cluster("yarn", cores=4, executors=1, **gpus("8", "1")), 4, 4, 1),
+        (cluster("k8s://a", cores=64, executors=4), 4, 64, 16),
+        (cluster("k8s://a", cores=2, executors=0, **gpus("1", "1")), 1, 1, 1),
+    ],
+)
+def test_gpus_bound_what_works_at_once(found: Cluster, replicas: int, slots: int, slots_per_replica: int) -> None:
+    assert (found.replicas, found.slots, found.slots_per_replica) == (replicas, slots, slots_per_replica)
