@@ -57,7 +57,7 @@ def estimates(prepared: Prepared, questions: DataFrame, counted: dict[str, tuple
 
 
 def _estimate(prepared: Prepared, task: AnyTask, sample: list[list[str | None]]) -> Estimate:
-    inquiry = prepared.model.inquiry(task, prepared.job.engine)
+    inquiry = prepared.model.inquiry(task)
     # whoever asks an endpoint has its prompts in characters
     unit = CHARACTERS_PER_TOKEN if inquiry.setting.is_endpoint else 1
     empty = sum(len(read.prompt) for read in inquiry.asked(["" for _ in task.inputs]).reads)

@@ -11,15 +11,19 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from safetensors.numpy import save_file
 
-from jobs.asking import EXECUTOR_GPUS, TASK_GPUS, Cluster
+from jobs.asking import EXECUTOR_GPUS, TASK_GPUS, Cluster, Model
 from jobs.preview import preview_table
 from jobs.replicas import stop_replicas
-from schemas.job import Engine, EnrichJob
+from schemas.card import ModelCard
+from schemas.job import Engine, EnrichJob, ModelRef
+from schemas.tasks import AnyTask
 from tests.pure.tiny_model import write_model
 from tests.scripted_engine import Book, install
 from tests.shop import TOPIC, Shop, counts
+from udfs.models import StagedModel
 from udfs.processes import identity
 from udfs.tokens import load_tokens
 
@@ -111,3 +115,48 @@ def gpus(executor: str, task: str, **settings: str) -> dict[str, str]:
 )
 def test_gpus_bound_what_works_at_once(found: Cluster, replicas: int, slots: int, slots_per_replica: int) -> None:
     assert (found.replicas, found.slots, found.slots_per_replica) == (replicas, slots, slots_per_replica)
+
+
+def fingerprint_with(*, is_endpoint: bool = False, **engine: Any) -> str:
+    """The topic's fingerprint under these engine settings."""
+    staged = None if is_endpoint else StagedModel(folder=Path("m"), digest="d", name="m", revision="d")
+    ref = ModelRef(endpoint="https://models.example/v1", model="m") if is_endpoint else ModelRef(path="m")
+    task: AnyTask = TypeAdapter(AnyTask).validate_python(TOPIC)
+    return Model(ref, Engine(**engine), ModelCard(), staged=staged).fingerprint(task)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"max_model_len": 4096},
+        {"vllm": {"dtype": "float16"}},
+        {"vllm": {"quantization": "fp8"}},
+        {"vllm": {"kv_cache_dtype": "fp8"}},
+        {"vllm": {"hf_overrides": '{"rope_theta": 1}'}},
+        {"vllm": {"enable_lora": True}},
+        {"vllm": {"an-argument-of-next-year": 1}},
+    ],
+    ids=str,
+)
+def test_an_engine_setting_that_changes_answers_changes_the_fingerprint(engine: dict[str, Any]) -> None:
+    assert fingerprint_with(**engine) != fingerprint_with()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"max_num_seqs": 8, "gpu_memory_utilization": 0.5, "kv_cache_gib": 2.0, "keep_warm_min": 1.0, "python": "p"},
+        {"vllm": {"max_num_seqs": 8, "--max-num-batched-tokens": 512, "tensor_parallel_size": 2, "block_size": 16}},
+        {"vllm": {"enforce_eager": True, "no-enable-prefix-caching": True, "enable_lora": False}},
+    ],
+    ids=str,
+)
+def test_one_that_changes_the_pace_alone_does_not(engine: dict[str, Any]) -> None:
+    assert fingerprint_with(**engine) == fingerprint_with()
+
+
+def test_arguments_count_under_any_spelling_and_none_of_them_for_an_endpoint() -> None:
+    assert fingerprint_with(vllm={"hf_overrides": "{}"}) == fingerprint_with(vllm={"--hf-overrides": "{}"})
+    plain = fingerprint_with(is_endpoint=True)
+    assert fingerprint_with(is_endpoint=True, vllm={"dtype": "float16"}) == plain
+    assert fingerprint_with(is_endpoint=True, max_model_len=512) != plain
