@@ -9,6 +9,7 @@ from rich.console import Console
 
 from jobs.plan import cached_share, plan
 from jobs.prepare import prepare
+from jobs.store import answers_by_question
 from schemas.errors import JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
@@ -147,6 +148,26 @@ def test_failures_are_asked_again_three_times_or_never(shop: Shop) -> None:
     assert sorted(row["n"] for row in tries) == [1, 3, 5]
     reports = shop.store(job).read(shop.spark, "runs").where("state = 'done'").select("report").collect()
     assert {json.loads(row["report"])["gone_from_source"] for row in reports} == {0}
+
+
+def test_only_the_answers_that_are_wanted_are_ranked(shop: Shop) -> None:
+    shop.write([(1, "refund"), (2, "busy"), (3, "other")], "id long, text string")
+    shop.endpoint.script = lambda asked: 503 if "busy" in asked.text else None
+    job = shop.job(topic(), limits={"max_failed_share": 0.9})
+    for _ in range(2):
+        shop.run(job)
+    store, rows = shop.store(job), shop.rows()
+    ids = [rows[key]["topic_meta"]["question_id"] for key in (1, 2)]
+    made_by = [rows[1]["topic_meta"]["fingerprint"]]
+    wanted = shop.spark.createDataFrame([(one,) for one in (*ids, "never asked")], "question_id string")
+    found = answers_by_question(shop.spark, store, made_by, wanted=wanted)
+    everything = answers_by_question(shop.spark, store, made_by)
+    assert found.columns == everything.columns
+    assert {row["question_id"]: (row["status"], row["attempts"]) for row in found.collect()} == {
+        ids[0]: ("ok", 0),
+        ids[1]: ("failed", 2),
+    }
+    assert everything.count() == 3
 
 
 def planned(shop: Shop, job: EnrichJob) -> tuple[int, int, int, int]:
