@@ -3,12 +3,14 @@
 import atexit
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -31,6 +33,19 @@ ENDPOINT_IN_FLIGHT = 64
 NOTEBOOK_WARM_MIN = 15.0
 LEAST_WARM_SEC = 45.0  # a replica must outlive the commit between two waves
 FEEDING_SLACK = 1.1
+EXECUTOR_GPUS = "spark.executor.resource.gpu.amount"
+TASK_GPUS = "spark.task.resource.gpu.amount"
+# vLLM's arguments that decide how fast, in what memory and with what log answers come, but not which: all others
+# are part of every fingerprint, so that one unknown here can at worst have questions asked again.
+NO_ANSWERS_CHANGE = re.compile(
+    r"(no-)?(max-num-(seqs|batched-tokens|partial-prefills)|max-long-partial-prefills|long-prefill-token-threshold"
+    r"|enable-(chunked-prefill|prefix-caching)|prefix-caching-hash-algo|async-scheduling|stream-interval"
+    r"|(gpu|device)-memory-utilization|kv-cache-memory-bytes|num-gpu-blocks-override|block-size|swap-space"
+    r"|cpu-offload-gb|kv-offloading-(size|backend)|enforce-eager|(max-)?cudagraph-capture-sizes?"
+    r"|(tensor|pipeline|data)-parallel-size|distributed-executor-backend|disable-custom-all-reduce"
+    r"|max-parallel-loading-workers|download-dir|(disable|enable)-log-(stats|requests)|max-log-len"
+    r"|(uvicorn-)?log-level|disable-uvicorn-access-log)"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Model:
     """A model that can be asked: staged weights, or an endpoint that was probed."""
 
     ref: ModelRef
+    engine: Engine
     card: ModelCard
     staged: StagedModel | None = None
     capabilities: Capabilities | None = None
@@ -54,21 +70,30 @@ class Model:
 
     def fingerprint(self, task: AnyTask) -> str:
         """Return the task's fingerprint with this model."""
-        return fingerprint(task, model_facts(self.digest, self.card, self.capabilities))
+        return fingerprint(task, model_facts(self.digest, self.card, self.capabilities, engine=self.engine_facts))
 
-    def inquiry(self, task: AnyTask, engine: Engine) -> Inquiry:
+    @property
+    def engine_facts(self) -> dict[str, Any]:
+        """Return the engine's settings that change answers: what is cut, and all that the weights are run with."""
+        facts: dict[str, Any] = {"max_model_len": self.engine.max_model_len}
+        if self.staged is not None:
+            passed = vllm_arguments(self.engine).items()
+            facts["vllm"] = {name: value for name, value in passed if not NO_ANSWERS_CHANGE.fullmatch(name)}
+        return facts
+
+    def inquiry(self, task: AnyTask) -> Inquiry:
         """Return the task as it is asked, for counting tokens and showing prompts on the driver."""
         if self.staged is None:
-            room = engine.max_model_len * CHARACTERS_PER_TOKEN
+            room = self.engine.max_model_len * CHARACTERS_PER_TOKEN
             card = self.card.model_copy(update={"prompt": "chat"})
             return inquiry_of(task, Setting(EndpointTokens(), card, room, is_endpoint=True))
-        return inquiry_of(task, self.setting(engine))
+        return inquiry_of(task, self.setting())
 
-    def setting(self, engine: Engine) -> Setting:
+    def setting(self) -> Setting:
         """Return the tokens and card that prompts are made with."""
         if self.staged is None:
             raise ValueError("an endpoint has no tokens of its own")
-        return Setting(load_tokens(str(self.staged.folder)), self.card, engine.max_model_len)
+        return Setting(load_tokens(str(self.staged.folder)), self.card, self.engine.max_model_len)
 
 
 def ready_model(job: EnrichJob) -> Model:
@@ -80,14 +105,14 @@ def ready_model(job: EnrichJob) -> Model:
     """
     if job.model.endpoint is None:
         staged = stage(job.model)
-        return Model(job.model, card_of(job.model, staged.folder), staged=staged)
+        return Model(job.model, job.engine, card_of(job.model, staged.folder), staged=staged)
     capabilities = probe(job.model, key_of(job.model))
     if not capabilities.logprobs and any(job.accept_of(task) is not None for task in job.columns):
         raise JobFileError(
             f"{job.model.text} returns no log-probabilities, so there is no confidence that `accept` could test",
             hint="take `accept` out to write every answer with a null confidence, or choose another model",
         )
-    return Model(job.model, ModelCard(), capabilities=capabilities)
+    return Model(job.model, job.engine, ModelCard(), capabilities=capabilities)
 
 
 @dataclass(frozen=True)
@@ -100,9 +125,7 @@ class Cluster:
     @cached_property
     def has_gpu(self) -> bool:
         """Whether tasks get GPUs from Spark, or a GPU is visible on a local master's machine."""
-        conf = self.spark.sparkContext.getConf()
-        amount = conf.get("spark.executor.resource.gpu.amount", "0") or "0"
-        return float(amount) > 0 or (self.is_local and shutil.which("nvidia-smi") is not None)
+        return self._setting(EXECUTOR_GPUS) > 0 or (self.is_local and shutil.which("nvidia-smi") is not None)
 
     @property
     def is_local(self) -> bool:
@@ -111,29 +134,44 @@ class Cluster:
         return master == "local" or master.startswith("local[")
 
     @property
-    def slots(self) -> int:
-        """How many tasks run at once over all executors, as Spark sees them now."""
-        return max(1, self.spark.sparkContext.defaultParallelism // self._task_cpus)
+    def executors(self) -> int:
+        """How many executors there are, as Spark sees them now; a local master is its own."""
+        if self.is_local:
+            return 1
+        context: Any = self.spark.sparkContext
+        # the driver is one of those counted
+        return max(1, int(context._jsc.sc().getExecutorMemoryStatus().size()) - 1)
 
     @property
-    def _task_cpus(self) -> int:
-        return int(self.spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1)
+    def slots(self) -> int:
+        """How many tasks run at once over all executors, as Spark sees them now: cores and GPUs both bound them."""
+        by_cores = self.spark.sparkContext.defaultParallelism // int(self._setting("spark.task.cpus", 1))
+        return max(1, by_cores if self._gpu_slots is None else min(by_cores, self.executors * self._gpu_slots))
 
     @property
     def slots_per_replica(self) -> int:
         """How many tasks feed one replica."""
-        conf = self.spark.sparkContext.getConf()
-        share = float(conf.get("spark.task.resource.gpu.amount", "0") or 0)
-        if share > 0:
-            return max(1, int(1 / share))
-        if self.is_local:
-            return self.slots
-        return max(1, int(conf.get("spark.executor.cores", "1") or 1) // self._task_cpus)
+        return max(1, self.slots // self.replicas)
 
     @property
     def replicas(self) -> int:
-        """How many engines work at once."""
-        return max(1, self.slots // self.slots_per_replica)
+        """How many engines work at once: one an executor, or one for each GPU (or group of GPUs) that tasks get."""
+        if self._gpu_slots is None:
+            return self.executors
+        each = self._setting(EXECUTOR_GPUS) // max(1.0, self._setting(TASK_GPUS))
+        return min(self.slots, max(1, int(each)) * self.executors)
+
+    @property
+    def _gpu_slots(self) -> int | None:
+        """How many tasks of one executor its GPUs allow; None where Spark hands out none."""
+        gpus, share = self._setting(EXECUTOR_GPUS), self._setting(TASK_GPUS)
+        if gpus <= 0 or share <= 0:
+            return None
+        # Spark lets tasks share one GPU, but gives none parts of two
+        return max(1, int(gpus // share) if share >= 1 else int(gpus) * int(1 / share))
+
+    def _setting(self, name: str, default: float = 0.0) -> float:
+        return float(self.spark.sparkContext.getConf().get(name) or default)
 
     @property
     def max_num_seqs(self) -> int:
@@ -179,9 +217,14 @@ def spec_of(spark: SparkSession, job: EnrichJob, model: Model, *, run_id: str) -
     )
 
 
-def _replica(spark: SparkSession, engine: Engine, model: Model, cluster: Cluster) -> ReplicaSpec:
+def vllm_arguments(engine: Engine) -> dict[str, str]:
+    """Return `engine.vllm` in the one spelling of vLLM's command line; a flag's value is empty."""
     passed = {name.lstrip("-").replace("_", "-"): value for name, value in engine.vllm.items()}
-    arguments = {name: "" if value is True else str(value) for name, value in passed.items() if value is not False}
+    return {name: "" if value is True else str(value) for name, value in passed.items() if value is not False}
+
+
+def _replica(spark: SparkSession, engine: Engine, model: Model, cluster: Cluster) -> ReplicaSpec:
+    arguments = vllm_arguments(engine)
     if engine.gpu_memory_utilization is not None:
         arguments.setdefault("gpu-memory-utilization", str(engine.gpu_memory_utilization))
     return ReplicaSpec(

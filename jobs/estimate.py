@@ -1,4 +1,4 @@
-"""Tokens of questions, estimated from a sample that the model's own tokenizer counts."""
+"""Tokens of questions, estimated from a sample that the model's own tokenizer counts (an endpoint's: characters)."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from jobs.prepare import Prepared
 from schemas.tables import BUCKETS
 from schemas.tasks import AnyTask
-from udfs.endpoint import messages_of
+from udfs.endpoint import CHARACTERS_PER_TOKEN, messages_of
 from udfs.questions import Inquiry
 
 SAMPLE = 200
@@ -17,7 +17,7 @@ SAMPLE = 200
 
 @dataclass(frozen=True)
 class Estimate:
-    """Tokens of one task's questions: a line through a sample counted by the real tokenizer."""
+    """Tokens of one task's questions: a line through a sample."""
 
     base: float
     per_byte: float
@@ -25,9 +25,17 @@ class Estimate:
     sampled: int
     prompt: str
 
+    def prompt_tokens(self, questions: int, input_bytes: int) -> int:
+        """Return the estimated tokens of so many questions' prompts."""
+        return round(questions * self.base + self.per_byte * input_bytes)
+
+    def output_tokens(self, questions: int) -> int:
+        """Return the estimated tokens of so many answers."""
+        return round(questions * self.output)
+
     def tokens(self, questions: int, input_bytes: int) -> int:
         """Return the estimated tokens, prompts and answers, of so many questions."""
-        return round(questions * (self.base + self.output) + self.per_byte * input_bytes)
+        return self.prompt_tokens(questions, input_bytes) + self.output_tokens(questions)
 
 
 def estimates(prepared: Prepared, questions: DataFrame, counted: dict[str, tuple[int, int]]) -> dict[str, Estimate]:
@@ -49,10 +57,12 @@ def estimates(prepared: Prepared, questions: DataFrame, counted: dict[str, tuple
 
 
 def _estimate(prepared: Prepared, task: AnyTask, sample: list[list[str | None]]) -> Estimate:
-    inquiry = prepared.model.inquiry(task, prepared.job.engine)
+    inquiry = prepared.model.inquiry(task)
+    # whoever asks an endpoint has its prompts in characters
+    unit = CHARACTERS_PER_TOKEN if inquiry.setting.is_endpoint else 1
     empty = sum(len(read.prompt) for read in inquiry.asked(["" for _ in task.inputs]).reads)
     if not sample:
-        return Estimate(float(empty), 0.0, 0.0, 0, "")
+        return Estimate(empty / unit, 0.0, 0.0, 0, "")
     prompts, outputs, size = 0, 0, 0
     for values in sample:
         reads = inquiry.asked(values).reads
@@ -61,8 +71,8 @@ def _estimate(prepared: Prepared, task: AnyTask, sample: list[list[str | None]])
         size += sum(len(value.encode()) for value in values if value is not None)
     per_byte = max(0.0, (prompts - empty * len(sample)) / size) if size else 0.0
     return Estimate(
-        float(empty),
-        per_byte,
+        empty / unit,
+        per_byte / unit,
         outputs / len(sample),
         len(sample),
         _shown(inquiry, sample[0]),

@@ -11,22 +11,31 @@ from rich.text import Text
 from jobs import cells as cells_
 from jobs.asking import Cluster
 from jobs.estimate import estimates, totals
-from jobs.prepare import prepare, rate_of, reasks, remarks, to_ask
+from jobs.prepare import Prepared, prepare, rate_of, reasks, remarks, to_ask
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One column's line of a plan; rows, questions and tokens."""
+    """One column's line of a plan: rows, questions and tokens.
+
+    `rows_to_do` are all rows with something to ask; the rest is of those that `limits.max_rows` lets one run take.
+    """
 
     rows_to_do: int
     distinct: int
     answered: int
     to_ask: int
-    tokens: int
+    prompt_tokens: int
+    output_tokens: int
     sampled: int
     prompt: str
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prompts and answers together."""
+        return self.prompt_tokens + self.output_tokens
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Plan:
     rate_from: str
     cost: float | None
     replicas: int
+    max_rows: int | None
     reasks: dict[str, int]
     remarks: tuple[str, ...] = field(default=())
 
@@ -55,16 +65,19 @@ class Plan:
     def render(self) -> Group:
         """Return the plan for a terminal."""
         table = Table(title=f"{self.target}: {self.rows:,} rows of version {self.version}", title_justify="left")
-        for heading in ("column", "rows to do", "distinct", "answered", "to ask", "tokens"):
+        for heading in ("column", "rows to do", "distinct", "answered", "to ask", "prompt tokens", "output tokens"):
             table.add_column(heading, justify="left" if heading == "column" else "right")
         for name, one in self.columns.items():
-            numbers = (one.rows_to_do, one.distinct, one.answered, one.to_ask, one.tokens)
+            tokens = (one.prompt_tokens, one.output_tokens)
+            numbers = (one.rows_to_do, one.distinct, one.answered, one.to_ask, *tokens)
             table.add_row(name, *(f"{number:,}" for number in numbers))
         cost = "" if self.cost is None else f", about {self.cost:.2f} at the price given"
         time = f"about {duration(self.expected_sec)} on {self.replicas} replica(s) ({self.rate_from}){cost}"
         sampled = {one.sampled for one in self.columns.values() if one.sampled < one.to_ask}
         if sampled:
-            time += f"; tokens by the model's tokenizer on a sample of about {max(sampled):,} questions a column"
+            time += f"; tokens counted on a sample of about {max(sampled):,} questions a column"
+        if self.max_rows is not None:
+            time += f"; limits.max_rows: distinct, answered and to ask are of the first {self.max_rows:,} rows to do"
         prompts = [Text(f"\n{name} asks:\n{one.prompt}") for name, one in self.columns.items() if one.prompt]
         return Group(table, Text(time), *(Text(remark) for remark in self.remarks), *prompts)
 
@@ -76,10 +89,22 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def cached_share(prepared: Prepared, questions: int) -> float:
+    """Return the part of the cells this run takes that need no question of their own.
+
+    Under `limits.max_rows` the cells are counted as if each column asked in every row taken, which it usually does.
+    """
+    most = prepared.job.limits.max_rows
+    counts = [prepared.count(cells_.TO_ASK, task=task.name) for task in prepared.tasks]
+    taken = sum(count if most is None else min(count, most) for count in counts)
+    return max(0.0, 1 - questions / taken) if taken else 1.0
+
+
 def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Plan:
     """Count what a run would ask and what it would take; starts no engine and writes nothing."""
     prepared = prepare(spark, job, options=options)
-    asked = cells_.questions(prepared.cells)
+    max_rows = prepared.job.limits.max_rows
+    asked = cells_.questions(prepared.cells, max_rows=max_rows)
     distinct = {row["task"]: int(row["count"]) for row in asked.groupBy("task").count().collect()}
     questions = to_ask(spark, prepared)
     counted = totals(questions)
@@ -91,7 +116,8 @@ def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Plan:
             distinct=distinct.get(task.name, 0),
             answered=distinct.get(task.name, 0) - left[task.name][0],
             to_ask=left[task.name][0],
-            tokens=found[task.name].tokens(*left[task.name]),
+            prompt_tokens=found[task.name].prompt_tokens(*left[task.name]),
+            output_tokens=found[task.name].output_tokens(left[task.name][0]),
             sampled=found[task.name].sampled,
             prompt=found[task.name].prompt,
         )
@@ -111,6 +137,7 @@ def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Plan:
         rate_from=rate_from,
         cost=None if price is None else price * seconds / 3600 * cluster.replicas,
         replicas=cluster.replicas,
+        max_rows=max_rows,
         reasks=reasks(prepared),
         remarks=tuple(remarks(prepared)),
     )

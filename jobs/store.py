@@ -1,5 +1,6 @@
 """burnish's own Delta tables: questions, answers, changes, runs (and what later work adds)."""
 
+import posixpath
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -60,23 +61,36 @@ def store_of(job: EnrichJob) -> Store:
     """Return the job's store: as declared, else beside the target.
 
     Raises:
-        JobFileError: it would lie inside the target's folder, where VACUUM deletes it.
+        JobFileError: it would lie inside the target's or the source's folder, where VACUUM deletes it.
     """
     base = lake.place_of(job.store) if job.store else lake.sibling(job.target_place, "_burnish")
-    if lake.is_inside(base, job.target_place):
-        raise JobFileError(
-            f"store {base.text} lies inside the target's folder {job.target_place.text}",
-            hint="VACUUM deletes what the table does not track; put the store beside the table",
-        )
+    for what, table in (("target", job.target_place), ("source", job.source)):
+        if lake.is_inside(_straight(base), _straight(table)):
+            raise JobFileError(
+                f"store {base.text} lies inside the {what}'s folder {table.text}",
+                hint="VACUUM deletes what the table does not track; put the store beside the table",
+            )
     return Store(base)
 
 
-def answers_by_question(spark: SparkSession, store: Store, fingerprints: list[str]) -> DataFrame:
+def _straight(place: Place) -> Place:
+    """Return a folder without `..` and doubled slashes, which hide where it lies; for comparing alone."""
+    return place if place.path is None else Place(path=posixpath.normpath(place.path))
+
+
+def answers_by_question(
+    spark: SparkSession, store: Store, fingerprints: list[str], *, wanted: DataFrame | None = None
+) -> DataFrame:
     """Return one row a question of these fingerprints: its latest success, else its latest failure.
 
     Adds `attempts`, the number of failures on record.
+
+    Args:
+        wanted: a frame with a column `question_id`; only these questions' answers are ranked and returned.
     """
     answers = store.read(spark, "answers").where(F.col("fingerprint").isin(fingerprints))
+    if wanted is not None:
+        answers = answers.join(wanted.select("question_id"), "question_id", "left_semi")
     best = Window.partitionBy("question_id").orderBy(
         F.when(F.col("status") == "ok", 0).otherwise(1), F.col("answered_at").desc(), F.col("lane_version").desc()
     )

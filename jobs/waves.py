@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from jobs import lake
 from jobs.asking import Cluster
 from jobs.store import Store
+from schemas.canonical import digest
 from schemas.errors import BurnishError, ConflictError, EnvironmentProblem
 from schemas.tables import BUCKETS
 from udfs.ask import OUTPUT_DDL, AskSpec, Tally, asker
@@ -109,6 +110,14 @@ class Desk:
         """Spark's job group of this run's waves."""
         return f"burnish-{self.spec.run_id}"
 
+    def transactions_of(self, lane: int) -> str:
+        """Delta's name for a lane's series of transactions, in which it takes a version that was used for done.
+
+        Jobs may share a store and a target: what tells them apart is the columns that they write.
+        """
+        columns = digest(sorted(task.name for task in self.spec.tasks))
+        return f"burnish/{self.target}/{columns[:16]}/lane{lane}"
+
 
 class Asking:
     """One ask phase over the `questions` rows of a run."""
@@ -121,10 +130,10 @@ class Asking:
         self.next_bucket = 0
         self.next_version = _highest_version(desk) + 1
         self.claimed_tokens = 0.0
-        self.committed: list[Wave] = []
         self.stopping = threading.Event()
         context = desk.spark.sparkContext
-        self.tally = Tally(context.accumulator(0), context.accumulator(0))
+        # one a lane, of which the waves follow one another: what a wave adds to it is that wave's
+        self.tallies = [Tally(context.accumulator(0), context.accumulator(0)) for _ in range(LANES)]
 
     def run(self, *, every: Callable[[], None]) -> None:
         """Ask everything, calling `every` a few times a second from this thread.
@@ -142,7 +151,8 @@ class Asking:
                     done, lanes = wait(lanes, timeout=0.25, return_when=FIRST_EXCEPTION)
                     for lane in done:
                         lane.result()
-                    self.progress.seen_rows, self.progress.seen_tokens = self.tally.rows.value, self.tally.tokens.value
+                    self.progress.seen_rows = sum(tally.rows.value for tally in self.tallies)
+                    self.progress.seen_tokens = sum(tally.tokens.value for tally in self.tallies)
                     every()
             except (PySparkException, Py4JJavaError) as problem:
                 raise _translated(problem) from problem
@@ -185,44 +195,52 @@ class Asking:
 
     def _wave(self, lane: int, wave: "Wave") -> None:
         began = time.monotonic()
-        desk = self.desk
+        desk, tally = self.desk, self.tallies[lane]
+        before = tally.rows.value
         questions = self._questions(wave)
         expected = self.progress.questions * wave.share
         partitions = min(desk.cluster.slots * PARTITIONS_PER_SLOT, round(expected / ROWS_PER_PARTITION))
-        answers = questions.repartition(max(1, partitions)).mapInPandas(asker(desk.spec, self.tally), OUTPUT_DDL)
+        answers = questions.repartition(max(1, partitions)).mapInPandas(asker(desk.spec, tally), OUTPUT_DDL)
         answers = answers.withColumn("lane", F.lit(lane)).withColumn("lane_version", F.lit(wave.version).cast("bigint"))
-        transaction = {"txnAppId": f"burnish/{desk.target}/lane{lane}", "txnVersion": str(wave.version)}
+        transaction = {"txnAppId": desk.transactions_of(lane), "txnVersion": str(wave.version)}
         lake.append(answers, desk.store.place("answers"), options=transaction)
+        if tally.rows.value == before:
+            self._check_lost(wave)
         tokens = round(self.progress.tokens * wave.share)
         with self.lock:
-            self.committed.append(wave)
             self.progress.waves += 1
             self.progress.done_tokens += tokens
             self.pace.took(tokens, time.monotonic() - began)
 
-    def _take_stock(self) -> None:
-        """Read back what the waves committed: one look for the whole run, since each costs as much as a short wave.
+    def _check_lost(self, wave: "Wave") -> None:
+        """Look after a wave of which no task reported an answer: it had no question, or it was never asked.
 
         Raises:
-            ConflictError: nothing of a wave is there. Delta takes the write of a version that another run has used
-                for done, and asks nothing.
+            ConflictError: nothing of it is there. Delta takes the write of a version that another run has used for
+                done, and asks nothing.
         """
-        desk, done = self.desk, self.progress
-        answers = desk.store.read(desk.spark, "answers").where(F.col("answered_run") == desk.spec.run_id)
+        mine = F.col("lane_version") == wave.version
+        if self._answers().where(mine).isEmpty() and not self._questions(wave).isEmpty():
+            raise ConflictError(
+                f"another run for {self.desk.target} has committed answers in this one's place",
+                hint="let the other run end, then start this one again: it continues from what is answered",
+            )
+
+    def _take_stock(self) -> None:
+        """Read back what the waves committed: one look for the whole run, since each costs as much as a short wave."""
+        done = self.progress
         counts = [F.sum(name).alias(name) for name in ("prompt_tokens", "completion_tokens", "cached_tokens")]
         kinds = [
             F.count_if(F.col("status") == "ok").alias("answered"),
             F.count_if(F.col("status") != "ok").alias("failed"),
         ]
-        by_wave = {row["lane_version"]: row for row in answers.groupBy("lane_version").agg(*kinds, *counts).collect()}
-        for name in ("answered", "failed", "prompt_tokens", "completion_tokens", "cached_tokens"):
-            setattr(done, name, sum(int(row[name]) for row in by_wave.values()))
-        lost = [wave for wave in self.committed if wave.version not in by_wave]
-        if any(not self._questions(wave).isEmpty() for wave in lost):
-            raise ConflictError(
-                f"another run for {desk.target} has committed answers in this one's place",
-                hint="let the other run end, then start this one again: it continues from what is answered",
-            )
+        for row in self._answers().agg(*kinds, *counts).collect():
+            for name, value in row.asDict().items():
+                setattr(done, name, int(value or 0))
+
+    def _answers(self) -> DataFrame:
+        answers = self.desk.store.read(self.desk.spark, "answers")
+        return answers.where(F.col("answered_run") == self.desk.spec.run_id)
 
     def _questions(self, wave: "Wave") -> DataFrame:
         mine = (F.col("run_id") == self.desk.spec.run_id) & F.col("bucket").between(wave.low, wave.high - 1)

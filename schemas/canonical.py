@@ -63,6 +63,7 @@ def fingerprint(task: AnyTask, model: Mapping[str, Any]) -> str:
 
     Args:
         task: the task with its labels resolved (no `LabelTable` left).
-        model: digest or revision of the weights, prompt form, read and decoding (see `udfs.ask.model_facts`).
+        model: digest or revision of the weights, prompt form, read, decoding and the engine's settings that count
+            (see `udfs.ask.model_facts`).
     """
     return digest({"prompt_version": PROMPT_VERSION, "task": declared(task), "model": dict(model)})

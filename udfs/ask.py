@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -100,10 +100,16 @@ class Tally:
         self.tokens.add(sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows))
 
 
-def model_facts(digest: str, card: ModelCard, capabilities: Capabilities | None = None) -> dict[str, Any]:
-    """What of a model enters a fingerprint: its weights, the form of its prompts, reads and decoding."""
+def model_facts(
+    digest: str, card: ModelCard, capabilities: Capabilities | None = None, *, engine: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What of a model enters a fingerprint: its weights, the form of its prompts, reads and decoding.
+
+    Args:
+        engine: the settings of its engine that change answers.
+    """
     facts = card.model_dump(mode="json", include={"prompt", "read", "prior_correction"})
-    facts |= {"digest": digest, "decoding": "greedy"}
+    facts |= {"digest": digest, "decoding": "greedy", "engine": dict(engine)}
     if capabilities is not None:
         facts["endpoint"] = {"json_schema": capabilities.json_schema, "choice": capabilities.choice}
     return facts

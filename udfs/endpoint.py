@@ -29,7 +29,17 @@ CHARACTERS_PER_TOKEN: Final = 3
 END, USER, GARBAGE = 0x110000, 0x110001, 0x110002
 FIRST_PIECE: Final = 0x110010
 TIMEOUT_SEC: Final = 120.0
-RETRIES: Final = 4
+RETRIES: Final = 4  # the client waits between them, as long as `Retry-After` says
+OWN_FAULTS: Final = frozenset({400, 413, 422})  # of this request alone; another may be answered
+TEMPORARY: Final = frozenset({408, 409, 425, 429})
+FLAGGED: Final = ("flagged", "moderation", "content_policy", "guardrail")
+NOT_HONOURED: Final = frozenset({400, 404, 422, 501})
+REASONS: Final = {
+    401: "the key is not accepted",
+    402: "the account has no credit left",
+    403: "the key may not use this model",
+    404: "the address or the model is not known there",
+}
 
 
 @dataclass(frozen=True)
@@ -115,10 +125,11 @@ class EndpointClient:
         except APIConnectionError:
             return Reply(error="engine_unavailable")
         except APIStatusError as problem:
-            return Reply(error=_code_of(problem))
-        if not answer.choices:
-            return Reply(error="invalid_output")
-        return self._read(read, answer)
+            refused = problem
+        else:
+            return self._read(read, answer) if answer.choices else Reply(error="invalid_output")
+        # outside the handler: its traceback would show the endpoint's words, which may repeat the prompt
+        return Reply(error=_code_of(refused))
 
     def _request(self, read: Read) -> dict[str, Any]:
         closed = self._sets[read.choices] if read.choices else None
@@ -257,20 +268,51 @@ def _finished(pending: dict[Future[list[Reply]], T]) -> Iterator[tuple[T, list[R
 
 
 def _code_of(problem: APIStatusError) -> str:
+    """The code of a row whose request was refused.
+
+    Raises:
+        EnvironmentProblem: no other request would be answered either.
+    """
     text = str(problem.message).lower()
     if "context length" in text or "too long" in text or problem.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return "over_long"
     if problem.status_code in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.GATEWAY_TIMEOUT):
         return "timeout"
-    is_temporary = problem.status_code == HTTPStatus.TOO_MANY_REQUESTS or problem.status_code >= 500
-    return "engine_unavailable" if is_temporary else "refused_request"
+    if problem.status_code in TEMPORARY or problem.status_code >= 500:
+        return "engine_unavailable"
+    # some gateways say of one text that they will not have it in the words for a key that may do nothing
+    is_own = problem.status_code in OWN_FAULTS or (
+        problem.status_code == HTTPStatus.FORBIDDEN and any(word in text for word in FLAGGED)
+    )
+    if not is_own:
+        raise _hopeless(problem.status_code)
+    return "refused_request"
+
+
+def _hopeless(status: int) -> EnvironmentProblem:
+    """The problem in one sentence: the answer's own words may repeat the prompt."""
+    reason = REASONS.get(status, "it answers no request")
+    return EnvironmentProblem(
+        f"The endpoint answers HTTP {status}: {reason}.", hint="Check endpoint, model, key and account."
+    )
 
 
 def _probe(client: OpenAI, request: dict[str, Any]) -> Any:
+    """The answer, or None where the request asks for what the endpoint does not honour.
+
+    Raises:
+        EnvironmentProblem: it cannot be reached, is busy or refuses everything, which says nothing of what it honours.
+    """
     try:
         answer = client.chat.completions.create(**request)
-    except APIStatusError:
-        return None
+    except APIStatusError as problem:
+        if problem.status_code in NOT_HONOURED:
+            return None
+        if problem.status_code in TEMPORARY or problem.status_code >= 500:
+            raise EnvironmentProblem(
+                f"The endpoint is busy or out of order (HTTP {problem.status_code}).", hint="Try again later."
+            ) from problem
+        raise _hopeless(problem.status_code) from problem
     except APIConnectionError as problem:
         raise EnvironmentProblem(
             "The endpoint cannot be reached.", hint="Check `endpoint` and the network."

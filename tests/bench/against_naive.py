@@ -95,7 +95,7 @@ def _naive(bench: Bench, job: EnrichJob) -> dict[str, float]:
 
 def _template(job: EnrichJob, model: Any) -> str:
     """Return the prompt that burnish sends, as text, with a mark where the row's message stands."""
-    inquiry = model.inquiry(job.columns[0], job.engine)
+    inquiry = model.inquiry(job.columns[0])
     tokens = inquiry.setting.tokens
     prompt = inquiry.asked([MARK]).reads[0].prompt
     text = b"".join(tokens.token_bytes(token) for token in prompt).decode()

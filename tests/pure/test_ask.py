@@ -105,12 +105,14 @@ def test_other_sources_than_the_drivers_are_refused():
 
 
 def test_model_facts_hold_what_changes_answers_and_nothing_else():
-    facts = model_facts("d", CARD)
+    facts = model_facts("d", CARD, engine={"max_model_len": 8})
     assert facts == {
         "digest": "d",
         "prompt": "completion",
         "read": "text",
         "prior_correction": True,
         "decoding": "greedy",
+        "engine": {"max_model_len": 8},
     }
-    assert model_facts("d", CARD.model_copy(update={"note": "x", "tuned": False})) == facts
+    other = CARD.model_copy(update={"note": "x", "tuned": False})
+    assert model_facts("d", other, engine={"max_model_len": 8}) == facts

@@ -1,5 +1,6 @@
 import json
 import math
+import traceback
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,6 +12,7 @@ from schemas.card import ModelCard
 from schemas.errors import EnvironmentProblem, JobFileError
 from schemas.job import ModelRef
 from schemas.tasks import AnyTask
+from udfs import endpoint
 from udfs.ask import AskSpec, Question, answer_questions
 from udfs.endpoint import Capabilities, key_of, probe
 from udfs.urls import check_url
@@ -133,15 +135,31 @@ def test_multilabel_is_one_request_per_label():
     ("status", "text", "code"),
     [
         (400, "maximum context length is 10", "over_long"),
-        (403, "no", "refused_request"),
-        (302, "elsewhere", "refused_request"),
+        (413, "no", "over_long"),
+        (422, "no", "refused_request"),
+        (403, "Your input was flagged", "refused_request"),
     ],
 )
-def test_refusals_are_row_errors_and_no_redirect_is_followed(status, text, code):
+def test_refusals_of_one_request_are_row_errors(status, text, code):
     with serving(lambda request: (status, text, None)) as (model, seen):
         (row,) = ask(model, TOPIC, [["a"]])
     assert (row["status"], row["error"]) == ("failed", code)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(401, "the key is not accepted"), (402, "no credit"), (403, "may not use"), (404, "not known"), (302, "302")],
+)
+def test_what_would_meet_every_request_ends_the_work_and_no_redirect_is_followed(status, says):
+    cell = "own".join(["my ", " words"])
+    repeating = serving(lambda request: (status, f"bad key: {request['messages'][1]['content']}", None))
+    with repeating as (model, seen), pytest.raises(EnvironmentProblem, match=says) as problem:
+        ask(model, TOPIC, [[cell]])
+    assert len(seen) == 1
+    shown = "".join(traceback.format_exception(problem.value))
+    assert cell not in shown
+    assert "bad key" not in shown
 
 
 def test_a_busy_endpoint_is_tried_again():
@@ -164,14 +182,37 @@ def test_the_probe_finds_what_is_honoured():
         assert probe(model, "") == Capabilities(logprobs=True, json_schema=False, choice=True)
 
 
+@pytest.mark.parametrize("asked_for", ["structured_outputs", "response_format", "logprobs"])
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_endpoint_is_not_taken_for_one_that_honours_nothing(monkeypatch, asked_for, status):
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+    busy = serving(lambda request: (status if asked_for in request else 200, "Yes.", -0.1))
+    with busy as (model, _), pytest.raises(EnvironmentProblem, match=f"busy or out of order .HTTP {status}"):
+        probe(model, "")
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 501])
+def test_what_an_endpoint_does_not_know_it_does_not_honour(monkeypatch, status):
+    monkeypatch.setattr(endpoint, "RETRIES", 0)
+
+    def script(request):
+        is_plain = not {"structured_outputs", "response_format", "logprobs"} & request.keys()
+        return 200 if is_plain else status, "Yes.", None
+
+    with serving(script) as (model, _):
+        assert probe(model, "") == Capabilities()
+
+
 def test_an_endpoint_that_ignores_everything_has_no_capabilities():
     with serving(lambda request: (200, "Yes.", None)) as (model, _):
         assert probe(model, "") == Capabilities()
 
 
 def test_an_endpoint_that_refuses_is_an_environment_problem():
-    with serving(lambda request: (401, "no key", None)) as (model, _), pytest.raises(EnvironmentProblem):
-        probe(model, "")
+    for status, says in ((401, "the key is not accepted"), (404, "plain chat request")):
+        refusing = serving(lambda request, status=status: (status, "no", None))
+        with refusing as (model, _), pytest.raises(EnvironmentProblem, match=says):
+            probe(model, "")
 
 
 def test_the_key_comes_from_the_environment_or_the_file(monkeypatch, tmp_path):

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from pyspark.sql import functions as F
 
 from jobs import lake
+from jobs.waves import Asking, Pace
 from schemas.errors import ConflictError
 from schemas.job import Place
 from tests.scripted_endpoint import Asked
@@ -106,3 +108,50 @@ def test_two_runs_at_once_lose_no_answer(shop: Shop) -> None:
     rows = shop.rows()
     assert (set(column(rows, "topic")), set(column(rows, "city"))) == ({"other"}, {"bonn"})
     assert shop.run(job).progress.questions == 0
+
+
+def first_asks(monkeypatch: pytest.MonkeyPatch, rival: Callable[[], object]) -> None:
+    """Let another run do all of its work between the last look of a run at the store and its first wave."""
+    ask = Asking.run
+
+    def after_the_rival(self: Asking, *, every: Callable[[], None]) -> None:
+        monkeypatch.setattr(Asking, "run", ask)
+        rival()
+        ask(self, every=every)
+
+    monkeypatch.setattr(Asking, "run", after_the_rival)
+
+
+def test_jobs_with_other_columns_do_not_use_up_each_others_versions(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write([(at, f"text {at}", "BONN") for at in range(1, 7)], DDL)
+    first_asks(monkeypatch, lambda: shop.run(shop.job(CITY)))
+    assert counts(shop.run(shop.job(TOPIC)), "topic") == {"accepted": 6}
+    assert shop.endpoint.taken() == {"choose": 6, "correct": 1}
+    assert set(column(shop.rows(), "city")) == {"bonn"}
+
+
+def test_a_run_whose_versions_are_used_up_stops_at_its_first_waves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.write([(at, f"text {at}", "BONN") for at in range(1, 25)], DDL)
+    job, appended = shop.job(TOPIC), []
+    monkeypatch.setattr(Pace, "wave_tokens", lambda self: self.total / 5)
+    append = lake.append
+
+    def noted(frame: Any, place: Place, **words: Any) -> None:
+        append(frame, place, **words)
+        appended.append(place.text)
+
+    def rival() -> None:
+        shop.run(job)
+        assert sum(text.endswith("answers") for text in appended) >= 5
+        appended.clear()
+        shop.endpoint.taken()
+
+    monkeypatch.setattr(lake, "append", noted)
+    first_asks(monkeypatch, rival)
+    with pytest.raises(ConflictError, match="in this one's place"):
+        shop.run(job)
+    # each lane's first wave, which asks nothing; the other lane may have taken one more before it heard
+    assert sum(text.endswith("answers") for text in appended) <= 3
+    assert not shop.endpoint.taken()

@@ -86,7 +86,7 @@ def test_every_executor_has_a_replica_on_its_own_device(two: Night) -> None:
 
 def test_a_lost_executor_costs_its_running_tasks_and_its_replacement_works(two: Night) -> None:
     assert two.all_answered()
-    assert len(two.starts) == 3
+    assert (len(two.starts), two.told["replicas"]) == (3, 2)
     assert two.starts[2].devices in {start.devices for start in two.starts[:2]}
     by_engine = Counter({line["pid"]: 0 for line in two.book.lines("asked")})
     for line in two.book.lines("asked"):
@@ -110,4 +110,4 @@ def test_a_task_with_two_addresses_has_one_replica_over_both(tmp_path: Path) -> 
     (start,) = found.starts
     assert start.devices == "0,1"
     assert start.arguments[start.arguments.index("--tensor-parallel-size") + 1] == "2"
-    assert found.told["stopped"] == 1
+    assert (found.told["replicas"], found.told["stopped"]) == (1, 1)

@@ -5,8 +5,14 @@ from typing import Any
 
 import pytest
 from pyspark.sql import functions as F
+from rich.console import Console
 
+from jobs.plan import cached_share, plan
+from jobs.prepare import prepare
+from jobs.store import answers_by_question
 from schemas.errors import JobFileError
+from schemas.job import EnrichJob
+from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked
 from tests.shop import TOPIC, Shop, column, counts
 
@@ -155,3 +161,56 @@ def test_failures_are_asked_again_three_times_or_never(shop: Shop) -> None:
     assert sorted(row["n"] for row in tries) == [1, 3, 5]
     reports = shop.store(job).read(shop.spark, "runs").where("state = 'done'").select("report").collect()
     assert {json.loads(row["report"])["gone_from_source"] for row in reports} == {0}
+
+
+def test_only_the_answers_that_are_wanted_are_ranked(shop: Shop) -> None:
+    shop.write([(1, "refund"), (2, "busy"), (3, "other")], "id long, text string")
+    shop.endpoint.script = lambda asked: 503 if "busy" in asked.text else None
+    job = shop.job(topic(), limits={"max_failed_share": 0.9})
+    for _ in range(2):
+        shop.run(job)
+    store, rows = shop.store(job), shop.rows()
+    ids = [rows[key]["topic_meta"]["question_id"] for key in (1, 2)]
+    made_by = [rows[1]["topic_meta"]["fingerprint"]]
+    wanted = shop.spark.createDataFrame([(one,) for one in (*ids, "never asked")], "question_id string")
+    found = answers_by_question(shop.spark, store, made_by, wanted=wanted)
+    everything = answers_by_question(shop.spark, store, made_by)
+    assert found.columns == everything.columns
+    assert {row["question_id"]: (row["status"], row["attempts"]) for row in found.collect()} == {
+        ids[0]: ("ok", 0),
+        ids[1]: ("failed", 2),
+    }
+    assert everything.count() == 3
+
+
+def planned(shop: Shop, job: EnrichJob) -> tuple[int, int, int, int]:
+    """Return what a plan says of the topic: rows to do, distinct questions, answered, to ask."""
+    one = plan(shop.spark, job, options=RunOptions()).columns["topic"]
+    return one.rows_to_do, one.distinct, one.answered, one.to_ask
+
+
+def test_a_plan_counts_what_the_run_will_ask(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    job, few = shop.job(topic()), shop.job(topic(), limits={"max_rows": 3})
+    assert planned(shop, job) == (20, 11, 0, 11)
+    assert planned(shop, few) == (20, 3, 0, 3)
+    shares = [cached_share(prepare(shop.spark, one, options=RunOptions()), 3) for one in (job, few)]
+    assert shares == [pytest.approx(17 / 20), 0.0]
+    told = plan(shop.spark, job, options=RunOptions())
+    shop.run(job)
+    # an endpoint's prompts are counted in characters, the turn between its two messages included
+    characters = sum(len(asked.head) + 1 + len(asked.text) for asked in shop.endpoint.asked)
+    found = told.as_dict()["columns"]["topic"]
+    assert found["prompt_tokens"] == pytest.approx(characters / 3, abs=1)
+    assert (found["output_tokens"], told.columns["topic"].tokens) == (11 * 4, found["prompt_tokens"] + 11 * 4)
+
+    assert planned(shop, job) == (0, 0, 0, 0)
+    shop.sql("UPDATE {t} SET text = 'the same refund' WHERE id = 3")
+    shop.sql("UPDATE {t} SET text = 'never seen' WHERE id IN (4, 5)")
+    assert planned(shop, job) == (3, 2, 1, 1)
+    # the first row by its key is the one that has an answer
+    assert planned(shop, shop.job(topic(), limits={"max_rows": 1})) == (3, 1, 1, 0)
+    console = Console(width=300)
+    with console.capture() as shown:
+        console.print(plan(shop.spark, few, options=RunOptions()).render())
+    assert all(words in shown.get() for words in ("prompt tokens", "output tokens", "of the first 3 rows to do"))

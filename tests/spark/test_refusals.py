@@ -48,6 +48,10 @@ def test_what_the_tables_lack_is_refused_before_anything_is_asked(shop: Shop) ->
     assert problem.exit_code == 3
     problem = refused(shop, JobFileError, "lies inside the target's folder", TOPIC, store=f"{shop.path}/store")
     assert problem.exit_code == 2
+    out = {"path": str(shop.folder / "out")}
+    roundabout = f"file://{shop.folder}/x/..//{Path(shop.path).name}/store"
+    for store in (f"{shop.path}/store", roundabout):
+        refused(shop, JobFileError, "lies inside the source's folder", TOPIC, store=store, target=out)
     refused(
         shop, JobFileError, "source.where is not a condition", TOPIC, source={"path": shop.path, "where": "idd > 1"}
     )

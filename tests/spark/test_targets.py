@@ -101,7 +101,7 @@ def test_windows_limits_and_only_leave_the_rest_alone(shop: Shop) -> None:
     rows = shop.rows()
     assert rows[1]["topic"] is not None
     assert [rows[key]["other_meta"] for key in rows] == [before[key]["other_meta"] for key in rows]
-    tokens = shop.run(limited(max_tokens=400), only=("topic",), require_complete=True)  # type: ignore[arg-type]
+    tokens = shop.run(limited(max_tokens=140), only=("topic",), require_complete=True)  # type: ignore[arg-type]
     assert tokens.progress.stopped == "max_tokens"
     assert 0 < tokens.progress.questions - tokens.progress.done < 5
     assert (tokens.complete, tokens.exit_code) == (False, 1)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from jobs.asking import ready_model, spec_of
+from jobs.asking import Cluster, ready_model, spec_of
 from jobs.replicas import stop_replicas
 from schemas.job import EnrichJob
 from tests.scripted_engine import Book
@@ -78,7 +78,8 @@ def main() -> None:
         threading.Thread(target=lose_one, args=(book,), kwargs={"after": facts["kill_after"]}, daemon=True).start()
     answers = questions.repartition(facts["partitions"]).mapInPandas(asker(spec), OUTPUT_DDL)
     answered = [row["question_id"] for row in answers.where("status = 'ok'").select("question_id").collect()]
-    told = {"answered": len(answered), "distinct": len(set(answered)), "stopped": stop_replicas(spark)}
+    told = {"answered": len(answered), "distinct": len(set(answered)), "replicas": Cluster(spark, job.engine).replicas}
+    told["stopped"] = stop_replicas(spark)
     spark.stop()
     print(json.dumps(told))
 
