@@ -143,7 +143,7 @@ def unanswered(spark: SparkSession, prepared: Prepared) -> dict[str, int]:
 def describe(prepared: Prepared) -> dict[str, Any]:
     """Return what each column's fingerprint is made of, for the next run to compare with."""
     model = prepared.model
-    known = {"model": model.ref.text, "model_digest": model.digest}
+    known = {"model": model.ref.text, "model_digest": model.digest, "engine": model.engine_facts}
     fingerprints = prepared.cells.fingerprints
     return {task.name: {**declared(task), **known, "fingerprint": fingerprints[task.name]} for task in prepared.tasks}
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from tests.scripted_replica import Handler, Server
 
 ROOT = Path(__file__).parents[1]
+PATIENCE_SEC = 120.0
 MARK = -100.0  # see udfs.logits: where a closed set's mass is parked
 
 
@@ -59,15 +59,15 @@ class Book:
         return [prompt for line in self.lines("asked") for prompt in line["prompts"]]
 
 
-def install(folder: Path, *, poison: Sequence[int] = (), seconds: float = 0.0) -> tuple[str, Book]:
+def install(folder: Path, *, poison: Sequence[int] = (), starts: int = 1) -> tuple[str, Book]:
     """Write the program and return its path and its book.
 
     Args:
         poison: token ids; a prompt that holds them in a row ends the engine.
-        seconds: how long it works on a prompt, one after another.
+        starts: how many engines must have been started before any answers.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manner.json").write_text(json.dumps({"poison": list(poison), "seconds": seconds}))
+    (folder / "manner.json").write_text(json.dumps({"poison": list(poison), "starts": starts}))
     program = folder / "python"
     program.write_text(
         f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.scripted_engine "{folder}" "$@"\n'
@@ -81,8 +81,7 @@ class Engine:
 
     def __init__(self, book: Book) -> None:
         manner = json.loads((book.folder / "manner.json").read_text())
-        self.book, self.poison, self.seconds = book, manner["poison"], manner["seconds"]
-        self.works = threading.Lock()
+        self.book, self.poison, self.starts = book, manner["poison"], manner["starts"]
 
     def answer(self, body: dict[str, Any]) -> tuple[int, bytes]:
         """Answer each prompt with a label that its digest chooses."""
@@ -90,8 +89,9 @@ class Engine:
         self.book.note("asked", {"pid": os.getpid(), "prompts": digests})
         if any(_holds(prompt, self.poison) for prompt in body["prompt"]):
             os._exit(9)
-        with self.works:
-            time.sleep(self.seconds * len(digests))
+        deadline = time.monotonic() + PATIENCE_SEC
+        while len(self.book.starts) < self.starts and time.monotonic() < deadline:
+            time.sleep(0.05)
         closed = _closed_set(body["vllm_xargs"].get("burnish_choices"))
         choices = [_choice(closed, int(digest[:8], 16), body) for digest in digests]
         return 200, json.dumps({"choices": choices, "usage": {}}).encode()

@@ -48,12 +48,12 @@ class Night:
         return (self.told["answered"], self.told["distinct"]) == (ROWS, ROWS)
 
 
-def night(folder: Path, *, seconds: float = 0.0, kill_after: int = 0, **cluster: Any) -> Night:
+def night(folder: Path, *, starts: int = 1, kill_after: int = 0, **cluster: Any) -> Night:
     """Ask about every row, in a process of its own."""
     (folder / "model").mkdir(parents=True)
     model = write_model(folder / "model")
     save_file({"w": np.zeros(1, dtype=np.float32)}, model / "model.safetensors")
-    python, book = install(folder / "engine", seconds=seconds)
+    python, book = install(folder / "engine", starts=starts)
     discovery = folder / "discovery.sh"
     discovery.write_text(DISCOVERY.format(folder=folder, amount=cluster["gpus_per_executor"]))
     discovery.chmod(0o700)
@@ -74,9 +74,12 @@ def night(folder: Path, *, seconds: float = 0.0, kill_after: int = 0, **cluster:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """Two executors with a GPU each, of which two tasks share one; one executor is lost on the way."""
+    """Two executors with a GPU each, of which two tasks share one; one executor is lost on the way.
+
+    Nothing is answered before the lost one's replacement has started an engine, so that it is needed.
+    """
     folder = tmp_path_factory.mktemp("two")
-    return night(folder, executors=2, gpus_per_executor=1, gpus_per_task=0.5, seconds=0.1, kill_after=60)
+    return night(folder, executors=2, gpus_per_executor=1, gpus_per_task=0.5, starts=3, kill_after=ROWS // 2)
 
 
 def test_every_executor_has_a_replica_on_its_own_device(two: Night) -> None:
