@@ -262,9 +262,10 @@ class Window(Generic[T]):
             EnvironmentProblem: the engine cannot be kept alive.
         """
         suspects = deque(seats)
-        self.generation = self.replica.recover(self.generation)
+        # Before the engine is ended: it would finish what it has in hand with half a text.
         for sent in self.flying:
             sent.line.cut()
+        self.generation = self.replica.recover(self.generation)
         while self.flying:
             sent = self.landing()
             if sent.result.outcome in DEATHS:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripted_replica import EngineDied, ScriptedReplica
+from tests.scripted_replica import EngineDied, ScriptedReplica, whole_response
 from udfs.client import Client
 from udfs.closed_set import ClosedSet
 from udfs.sharing import quiet
@@ -169,3 +169,40 @@ def test_while_one_task_has_the_engine_to_itself_others_wait(tmp_path: Path):
     other.join(10)
     assert len(got) == 8
     assert replica.restarts == 0
+
+
+def aborted(body: dict[str, object]) -> tuple[int, bytes]:
+    """What vLLM says of requests that it had in hand when it was told to end."""
+    return 200, whole_response(body).replace(b'"stop"', b'"abort"')
+
+
+def test_what_an_ending_engine_breaks_off_is_asked_again(tmp_path: Path):
+    broken = iter(range(3))
+    replica = ScriptedReplica(tmp_path, on_post=lambda body: aborted(body) if next(broken, None) is not None else None)
+    got = answers(replica, reads(range(20)))
+    assert {number: (reply.token_ids, reply.finish, reply.error) for number, reply in got.items()} == {
+        number: ((number + 1,), "stop", "") for number in range(20)
+    }
+
+
+def test_lines_are_cut_before_the_engine_is_ended(tmp_path: Path):
+    ending = threading.Event()
+
+    class Ending(ScriptedReplica):
+        def recover(self, seen_generation: int) -> int:
+            ending.set()
+            time.sleep(0.3)
+            return super().recover(seen_generation)
+
+    def flush_at_the_end(body: dict[str, object]) -> tuple[int, bytes] | None:
+        if replica.generation > 1:
+            return None
+        if holds(body, 0):
+            time.sleep(0.3)
+            raise EngineDied
+        ending.wait(10)
+        return 200, whole_response(body).replace(b'"stop"', b'"length"')
+
+    replica = Ending(tmp_path, on_post=flush_at_the_end)
+    got = answers(replica, reads(range(16)))
+    assert {reply.finish for reply in got.values()} == {"stop"}
