@@ -5,6 +5,8 @@ It runs inside vLLM's processes, alone: nothing here may import another module o
 
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDi
 # share that single precision could show.
 PARKED_AT = -100.0
 LARGEST_GAP = 80.0
+BEAT_SEC = 1.0
 
 
 class Node:
@@ -136,13 +139,16 @@ class ClosedSetProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM's types 
         """Start with an empty batch."""
         self.device = device
         self.walks: dict[int, Walk] = {}
+        self.beat = Path(os.environ.get("BURNISH_CHOICES_DIR", "")) / "beat"
+        self.beaten = -BEAT_SEC
 
     def is_argmax_invariant(self) -> bool:
         """The mask decides what the greedy choice is."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follow the engine's batch: rows removed, added, then moved or swapped."""
+        """Follow the engine's batch, at every step of it: rows removed, added, then moved or swapped."""
+        self._show_life()
         if batch_update is None:
             return
         for row in batch_update.removed:
@@ -186,6 +192,15 @@ class ClosedSetProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM's types 
         logits[places.unsqueeze(1), columns] = shown
         logits[places.unsqueeze(1), garbage] = parked
         return logits
+
+    def _show_life(self) -> None:
+        """Leave a mark that tasks tell a slow engine from a stuck one by."""
+        now = time.monotonic()
+        if now - self.beaten >= BEAT_SEC:
+            self.beaten = now
+            # The folder goes when the replica ends.
+            with suppress(OSError):
+                self.beat.touch()
 
     def _padded(self, lines: "list[np.ndarray[Any, Any]]", filler: float) -> torch.Tensor:
         table = np.full((len(lines), max(map(len, lines))), filler, dtype=lines[0].dtype)
