@@ -177,9 +177,9 @@ def closed_inquiry(task: AnyTask, setting: Setting) -> ClosedInquiry | None:
 
 
 def _one_by_one(closed: ClosedSet) -> list[ClosedSet]:
-    """A set of its own for each label: decoding it tells the label's probability, step by step."""
+    """A set of its own for each label: decoding it tells the label's probability, step by step, its end's too."""
     pairs = zip(closed.labels, closed.paths, strict=True)
-    return [replace(closed, labels=(label,), paths=(path,), prior=None) for label, path in pairs]
+    return [replace(closed, labels=(label,), paths=(path,), prior=None, reads_end=True) for label, path in pairs]
 
 
 def _steps_of(closed: ClosedSet) -> list[int]:

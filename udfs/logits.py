@@ -42,17 +42,17 @@ class Node:
         self.shares[token] = share
         return self.next.setdefault(token, Node())
 
-    def seal(self, eos: int, over: "Node") -> None:
+    def seal(self, eos: int, over: "Node", *, reads_end: bool = False) -> None:
         """Fix the arrays of this node and all below; the end of text is a child where a label ends."""
         children = list(self.next.values())
         if self.label_ends:
-            self.is_over = not children
+            self.is_over = not children and not reads_end
             self.next[eos] = over
             self.shares.setdefault(eos, 0.0)
         self.tokens = np.fromiter(self.next, dtype=np.int64)
         self.prior = np.array([self.shares[token] for token in self.next], dtype=np.float32)
         for child in children:
-            child.seal(eos, over)
+            child.seal(eos, over, reads_end=reads_end)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def load_trie(name: str) -> Trie:
         raise ValueError(f"burnish_choices names no readable set: {type(problem).__name__}") from problem
     over.label_ends = True
     over.seal(eos, over)
-    root.seal(eos, over)
+    root.seal(eos, over, reads_end=bool(content.get("reads_end")))
     return Trie(root, over, int(content["garbage"]))
 
 
@@ -182,7 +182,8 @@ class ClosedSetProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM's types 
         raw = picked.gather(1, tokens.clamp_min(0)).masked_fill(~present, -torch.inf)
         shown = raw - prior
         gap = torch.logsumexp(picked, 1, keepdim=True) - torch.logsumexp(raw, 1, keepdim=True)
-        # The end after a whole label is no reading of the model: its mass must not enter the label's.
+        # The end after a whole label is no reading of the model, unless the set wants it: its mass must not enter the
+        # label's.
         gap = torch.nan_to_num(gap.masked_fill(at_end, 0.0), nan=LARGEST_GAP).clamp(0.0, LARGEST_GAP)
         parked = torch.logsumexp(shown, 1, keepdim=True) + gap + PARKED_AT
 

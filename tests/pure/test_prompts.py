@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -210,6 +211,15 @@ def test_the_prior_is_asked_without_text_and_subtracted(tokens):
     inquiry.take_prior([[0.5] * len(path) for path in inquiry.sets[0].paths])
     assert not inquiry.wants_prior
     assert inquiry.sets[0].prior[0][0] == pytest.approx(math.log(0.5))
+
+
+def test_a_label_read_alone_has_its_end_read_where_another_label_goes_on(tokens):
+    task = TOPIC | {"labels": ["card", "card lost"], "examples": [], "scores": True}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    menu, *alone = inquiry.sets
+    assert [json.loads(closed.json)["reads_end"] for closed in (menu, *alone)] == [False, True, True]
+    _, short, long = inquiry.asked(["Where is it?"]).reads
+    assert (short.max_tokens, long.max_tokens) == (len(alone[0].paths[0]) + 1, len(alone[1].paths[0]))
 
 
 def test_caps_share_the_room_among_the_long():
