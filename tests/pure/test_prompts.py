@@ -218,8 +218,22 @@ def test_a_label_read_alone_has_its_end_read_where_another_label_goes_on(tokens)
     inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
     menu, *alone = inquiry.sets
     assert [json.loads(closed.json)["reads_end"] for closed in (menu, *alone)] == [False, True, True]
-    _, short, long = inquiry.asked(["Where is it?"]).reads
+    short, long = inquiry.asked(["Where is it?"]).reads
     assert (short.max_tokens, long.max_tokens) == (len(alone[0].paths[0]) + 1, len(alone[1].paths[0]))
+
+
+def test_with_every_label_read_the_answer_is_the_likeliest_whole_label(tokens):
+    task = TOPIC | {"labels": ["card", "card lost", "cash"], "examples": [], "scores": True}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    asked = inquiry.asked(["Where is it?"])
+    products = (0.08, 0.06, 0.26)
+    replies = [
+        Reply(masses=(product, *[1.0] * (read.max_tokens - 1)))
+        for read, product in zip(asked.reads, products, strict=True)
+    ]
+    answer = inquiry.answered(asked, replies)
+    assert (answer.value, answer.confidence, answer.label_mass) == ('"cash"', pytest.approx(0.65), pytest.approx(0.4))
+    assert answer.scores == pytest.approx({"card": 0.2, "card lost": 0.15, "cash": 0.65})
 
 
 def test_caps_share_the_room_among_the_long():
