@@ -80,6 +80,21 @@ def test_abstain_is_one_more_label(tokens):
     assert "- unclear: none of the others fits\n" in prompt(tokens, TOPIC | {"abstain": "unclear"}, [""])
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        TOPIC | {"abstain": "other"},
+        {"task": "answer", "name": "a", "from": ["m"], "question": "?", "options": ["refund", "delivery", "other"]}
+        | {"not_answerable": "other"},
+    ],
+)
+def test_a_label_may_be_the_word_for_none_of_them(tokens, task):
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    assert inquiry.sets[0].labels == ("refund", "delivery", "other")
+    reply = Reply(inquiry.sets[0].paths[2], logprobs=(-0.1,), masses=(1.0,))
+    assert inquiry.answered(inquiry.asked(["x"]), [reply]).stated == 0
+
+
 def test_multilabel_asks_about_each_label_last(tokens):
     task = {"task": "multilabel", "name": "tags", "from": ["message"], "labels": ["late", "rude"]}
     first, second = (prompt(tokens, task, ["It came late."], place) for place in (0, 1))
