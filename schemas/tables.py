@@ -85,7 +85,7 @@ RUNS: Final = {
 }
 
 # An answer with a note that begins so goes to review, however sure the model was.
-HOLDING_NOTES: Final = ("guard:", "invalid:", "not_verbatim")
+HOLDING_NOTES: Final = ("guard:", "invalid:", "at_limit:", "not_verbatim")
 
 BUCKETS: Final = 100_000
 

@@ -1,6 +1,6 @@
 """A stand-in for the engine's interpreter: it starts a scripted server where a GPU or a fault would be needed.
 
-`install` writes a program that a job file names under `engine.python`. Asked for installed packages it says `vllm`;
+`install` writes a program that a job file names under `engine.python`. Asked for installed packages it says vLLM;
 asked for vLLM's server it answers /v1/completions on the socket that it is given, from the prompt alone, and notes in
 its book every start and every prompt. A prompt that holds a poisonous word ends the whole process.
 """
@@ -122,7 +122,7 @@ def main() -> None:
     """Be the interpreter that the command line asks for."""
     book, asked = Book(Path(sys.argv[1])), sys.argv[2:]
     if asked[0] == "-c":
-        print("vllm")
+        print("vllm==0.32.0")
         return
     parser = argparse.ArgumentParser()
     parser.add_argument("--uds", required=True)

@@ -28,6 +28,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     request_queue_size = 128
     script: Script
 
+    def end(self) -> None:
+        """Stop, and drop who still waits to be let in, as the kernel does for a dead process."""
+        self.shutdown()
+        self.server_close()
+
     def handle_error(self, request: object, client_address: object) -> None:
         """A connection that the client cut is no news."""
 
@@ -120,7 +125,7 @@ class ScriptedReplica:
         with self.guard:
             if self.socket.exists():
                 self.socket.unlink()
-                threading.Thread(target=self.server.shutdown, daemon=True).start()
+                threading.Thread(target=self.server.end, daemon=True).start()
 
     def recover(self, seen_generation: int) -> int:
         if self.generation == seen_generation:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
+from schemas.errors import RETRYABLE_ROW_CODES
 from udfs.post import Kind, Line, Outcome, Result
 from udfs.sharing import passing, quiet, unlocked
 from udfs.watchdog import is_healthy
@@ -19,6 +20,8 @@ from udfs.wire import Read, Reply
 T = TypeVar("T")
 
 GARBLED_RETRIES: Final = 2
+MOST_HUNG: Final = 2
+BEAT: Final = "beat"  # logits.py touches it among the closed sets
 DEATHS: Final = frozenset({Outcome.DEAD, Outcome.UNREACHABLE})
 REFUSALS: Final = {Outcome.REFUSED: "refused_request", Outcome.OVER_LONG: "over_long"}
 
@@ -82,12 +85,14 @@ class Seat(Generic[T]):
 
 @dataclass(eq=False)
 class Sent(Generic[T]):
-    """A POST on its way, who waits for it, and since when the engine has it."""
+    """A POST on its way, who waits for it, since when the engine has it, and which engine (0: none was there)."""
 
     kind: Kind
     seats: list[Seat[T]]
     line: Line
     started: float = math.inf
+    generation: int = 0
+    hangs: bool = False
     result: Result = field(default_factory=lambda: Result(Outcome.DEAD))
 
 
@@ -95,7 +100,7 @@ class Client:
     """Keeps about `window` reads in flight, in POSTs of up to `post_size` prompts."""
 
     def __init__(self, replica: Engine, *, window: int, post_size: int = 32, timeout_sec: float = 300.0) -> None:
-        """Set up; `timeout_sec` is how long nothing at all may come back before the engine counts as stuck."""
+        """Set up; `timeout_sec` is how long the engine may neither answer nor take a step before it is stuck."""
         self.replica = replica
         self.window = max(1, window)
         # Two POSTs must overlap, or the engine idles while one is written and the other read.
@@ -131,6 +136,7 @@ class Window(Generic[T]):
         self.done: deque[Item[T]] = deque()
         self.generation = self.replica.generation
         self.noted = 0
+        self.hung = 0
         lanes = -(-client.window // client.post_size) + 2
         self.senders = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="post")
 
@@ -201,25 +207,36 @@ class Window(Generic[T]):
         """Send one POST and queue what came of it; runs in a sender thread."""
         try:
             with lock(self.replica.folder):
+                sent.generation = self.replica.generation
                 sent.started = time.monotonic()
                 prompts = [seat.read.prompt for seat in sent.seats]
                 sent.result = sent.line.send_reads(sent.kind, prompts, self.replica.choices_dir)
+                if sent.result.outcome is Outcome.UNREACHABLE:
+                    sent.generation = 0
         finally:
             self.landed.put(sent)
+
+    def land(self) -> Sent[T]:
+        """The next POST to come back.
+
+        Raises:
+            queue.Empty: none did for as long as the client has patience.
+        """
+        sent = self.landed.get(timeout=self.client.timeout_sec)
+        self.flying.discard(sent)
+        self.generation = max(self.generation, sent.generation)
+        return sent
 
     def take_in(self) -> None:
         """Wait for one POST and act on it; when none comes for too long, the engine counts as dead."""
         try:
-            sent = self.landed.get(timeout=self.client.timeout_sec)
+            sent = self.land()
         except queue.Empty:
-            # What waits at the gate, because another task has the engine to itself, is not the engine's fault.
-            longest = time.monotonic() - min(sent.started for sent in self.flying)
-            if longest >= self.client.timeout_sec:
-                self.heal([])
+            if self.is_stuck():
+                self.heal([], max(sent.generation for sent in self.flying))
             return
-        self.flying.discard(sent)
         if sent.result.outcome in DEATHS:
-            self.heal(sent.seats)
+            self.heal(sent.seats, sent.generation or self.generation)
         else:
             self.act_on(sent)
 
@@ -247,24 +264,26 @@ class Window(Generic[T]):
                 self.alone.append(seat)
 
     def settle(self, seat: Seat[T], reply: Reply) -> None:
-        """Keep a reply; the first one per engine is told to the replica."""
-        if self.noted != self.generation:
+        """Keep a reply; the first one per engine that decides a row is told to the replica."""
+        if self.noted != self.generation and reply.error not in RETRYABLE_ROW_CODES:
             self.noted = self.generation
             self.replica.note_progress(self.generation)
         item = seat.settle(reply)
         if item is not None:
             self.done.append(item)
 
-    def heal(self, seats: list[Seat[T]]) -> None:
-        """Get a live engine, then ask what was in flight one at a time while no other task sends.
+    def heal(self, seats: list[Seat[T]], dead: int) -> None:
+        """Get an engine beyond the dead one, then ask what was in flight one at a time while no other task sends.
 
         Raises:
             EnvironmentProblem: the engine cannot be kept alive.
         """
         suspects = deque(seats)
-        self.generation = self.replica.recover(self.generation)
+        # Before the engine is ended: it would finish what it has in hand with half a text.
         for sent in self.flying:
-            sent.line.cut()
+            if sent.generation <= dead:
+                sent.line.cut()
+        self.generation = self.replica.recover(dead)
         while self.flying:
             sent = self.landing()
             if sent.result.outcome in DEATHS:
@@ -277,37 +296,53 @@ class Window(Generic[T]):
                 self.try_alone(suspects.popleft())
 
     def landing(self) -> Sent[T]:
-        """The next POST to come back from a cut line, or from the gate that it waited at."""
+        """The next POST to come back, however long it takes; all are cut off when the engine is stuck."""
         while True:
             try:
-                sent = self.landed.get(timeout=self.client.timeout_sec)
+                return self.land()
             except queue.Empty:
-                for sent in self.flying:
-                    sent.line.cut()
-            else:
-                self.flying.discard(sent)
-                return sent
+                if self.is_stuck():
+                    hangs = is_healthy(self.replica.socket)
+                    for sent in self.flying:
+                        sent.hangs = hangs
+                        sent.line.cut()
+
+    def is_stuck(self) -> bool:
+        """Whether the engine has had a POST for too long and has taken no step for as long.
+
+        Its logits processor leaves a mark at every step. No bound on tokens per second would do instead: it would have
+        to hold for every model on every machine, and a stuck engine answers /health as a slow one does.
+        """
+        # What waits at the gate, because another task has the engine to itself, is not the engine's fault.
+        waited = time.monotonic() - min(sent.started for sent in self.flying)
+        return min(waited, self.idle_sec()) >= self.client.timeout_sec
+
+    def idle_sec(self) -> float:
+        """How long ago the engine's last step was."""
+        try:
+            return time.time() - (self.replica.choices_dir / BEAT).stat().st_mtime
+        except FileNotFoundError:
+            return math.inf
 
     def try_alone(self, seat: Seat[T]) -> None:
         """Ask one read with nothing else out: if the engine dies of it or sits on it, the read is to blame."""
         self.post([seat], lock=unlocked)
-        try:
-            sent, is_stuck = self.landed.get(timeout=self.client.timeout_sec), False
-            self.flying.discard(sent)
-        except queue.Empty:
-            is_stuck = is_healthy(self.replica.socket)
-            for waiting in self.flying:
-                waiting.line.cut()
-            sent = self.landing()
+        sent = self.landing()
         outcome = sent.result.outcome
         if outcome not in DEATHS:
+            self.hung = 0
             self.act_on(sent)
-        elif is_stuck:
+            return
+        if sent.hangs:
             self.settle(seat, Reply(error="timeout"))
+            self.hung += 1
+            if self.hung < MOST_HUNG:
+                return
+            # Two reads in a row: it is the engine.
+        elif outcome is Outcome.UNREACHABLE:
+            # The engine was gone before it saw the read.
+            self.queued.setdefault(sent.kind, deque()).append(seat)
         else:
-            if outcome is Outcome.UNREACHABLE:
-                # The engine was gone before it saw the read.
-                self.queued.setdefault(sent.kind, deque()).append(seat)
-            else:
-                self.settle(seat, Reply(error="engine_fatal"))
-            self.generation = self.replica.recover(self.generation)
+            self.settle(seat, Reply(error="engine_fatal"))
+        self.hung = 0
+        self.generation = self.replica.recover(sent.generation or self.generation)

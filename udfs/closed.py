@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from schemas.tasks import Answer, AnyTask, Classify, Impute, Match, Multilabel
 from udfs.closed_set import ClosedSet
-from udfs.confidence import label_mass, lowest, probability, scores_of_labels, two_sided
+from udfs.confidence import label_mass, lowest, mass_of_labels, probability, scores_of_labels, two_sided
 from udfs.fitting import Ids
 from udfs.parse import dumps
 from udfs.prompts import NO, YES, closed_labels
@@ -65,8 +65,10 @@ class ClosedInquiry(Inquiry):
             self._sets[cue] = replace(closed, prior=shares)
 
     def reads(self, body: Ids) -> list[Read]:
-        """One read per cue, then the forced ones where scores are asked for."""
-        reads = [
+        """One read per cue; where scores are asked for, a forced one per label, which say all that it would."""
+        if self.wants_scores:
+            return self._forced(body, 0)
+        return [
             Read(
                 self.prompter.finish(body, cue),
                 closed.max_tokens,
@@ -75,10 +77,9 @@ class ClosedInquiry(Inquiry):
             )
             for cue, closed in enumerate(self._sets)
         ]
-        return reads + (self._forced(body, 0) if self.wants_scores else [])
 
     def chosen(self, reply: Reply, cue: int = 0) -> tuple[str, float | None, float | None] | None:
-        """The label decoded, its probability and its mass; None when the tokens spell no label."""
+        """The label decoded, the product of its shares and its mass; None when the tokens spell no label."""
         closed = self._sets[cue]
         spelled = closed.label_of(reply.token_ids)
         if spelled is None:
@@ -88,9 +89,8 @@ class ClosedInquiry(Inquiry):
         return self.labels[place], probability(reply.logprobs), mass
 
     def label_scores(self, replies: Sequence[Reply]) -> dict[str, float]:
-        """Every label's probability, from its forced reads."""
-        closed = self._sets[0]
-        found = scores_of_labels(closed.paths, [reply.masses for reply in replies], closed.prior)
+        """Every label's probability among the labels, from its forced reads."""
+        found = scores_of_labels([reply.masses for reply in replies], self._sets[0].prior)
         return dict(zip(self.labels, found, strict=True))
 
     def _wants_menu(self) -> bool:
@@ -125,7 +125,11 @@ class OneLabel(ClosedInquiry):
     """classify, impute with labels, answer with options, match."""
 
     def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
-        """The label, its probability among its siblings, its mass."""
+        """The label, its confidence and its mass: of whole labels where each was read, else of the path decoded."""
+        if self.wants_scores:
+            scores = self.label_scores(replies)
+            label = max(scores, key=scores.__getitem__)
+            return self._said(label, scores[label], mass_of_labels([reply.masses for reply in replies]), scores)
         found = self.chosen(replies[0])
         if found is None:
             return Answered(error="invalid_output")
@@ -134,7 +138,9 @@ class OneLabel(ClosedInquiry):
             score = None if p is None else (p if label == YES else 1.0 - p)
             scores = {} if score is None else {"score": score}
             return Answered(dumps(label == YES), two_sided(score), mass, scores)
-        scores = self.label_scores(replies[1:]) if len(replies) > 1 else {}
+        return self._said(label, p, mass, {})
+
+    def _said(self, label: str, p: float | None, mass: float | None, scores: dict[str, float]) -> Answered:
         says_nothing = label in (getattr(self.task, "abstain", None), getattr(self.task, "not_answerable", None))
         value = None if isinstance(self.task, Classify) and says_nothing else label
         return Answered(dumps(value), p, mass, scores, stated=int(not says_nothing))
@@ -177,9 +183,9 @@ def closed_inquiry(task: AnyTask, setting: Setting) -> ClosedInquiry | None:
 
 
 def _one_by_one(closed: ClosedSet) -> list[ClosedSet]:
-    """A set of its own for each label: decoding it tells the label's probability, step by step."""
+    """A set of its own for each label: decoding it tells the label's probability, step by step, its end's too."""
     pairs = zip(closed.labels, closed.paths, strict=True)
-    return [replace(closed, labels=(label,), paths=(path,), prior=None) for label, path in pairs]
+    return [replace(closed, labels=(label,), paths=(path,), prior=None, reads_end=True) for label, path in pairs]
 
 
 def _steps_of(closed: ClosedSet) -> list[int]:

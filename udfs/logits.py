@@ -5,6 +5,8 @@ It runs inside vLLM's processes, alone: nothing here may import another module o
 
 import json
 import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDi
 # share that single precision could show.
 PARKED_AT = -100.0
 LARGEST_GAP = 80.0
+BEAT_SEC = 1.0
 
 
 class Node:
@@ -39,17 +42,17 @@ class Node:
         self.shares[token] = share
         return self.next.setdefault(token, Node())
 
-    def seal(self, eos: int, over: "Node") -> None:
+    def seal(self, eos: int, over: "Node", *, reads_end: bool = False) -> None:
         """Fix the arrays of this node and all below; the end of text is a child where a label ends."""
         children = list(self.next.values())
         if self.label_ends:
-            self.is_over = not children
+            self.is_over = not children and not reads_end
             self.next[eos] = over
             self.shares.setdefault(eos, 0.0)
         self.tokens = np.fromiter(self.next, dtype=np.int64)
         self.prior = np.array([self.shares[token] for token in self.next], dtype=np.float32)
         for child in children:
-            child.seal(eos, over)
+            child.seal(eos, over, reads_end=reads_end)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def load_trie(name: str) -> Trie:
         raise ValueError(f"burnish_choices names no readable set: {type(problem).__name__}") from problem
     over.label_ends = True
     over.seal(eos, over)
-    root.seal(eos, over)
+    root.seal(eos, over, reads_end=bool(content.get("reads_end")))
     return Trie(root, over, int(content["garbage"]))
 
 
@@ -136,13 +139,16 @@ class ClosedSetProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM's types 
         """Start with an empty batch."""
         self.device = device
         self.walks: dict[int, Walk] = {}
+        self.beat = Path(os.environ.get("BURNISH_CHOICES_DIR", "")) / "beat"
+        self.beaten = -BEAT_SEC
 
     def is_argmax_invariant(self) -> bool:
         """The mask decides what the greedy choice is."""
         return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
-        """Follow the engine's batch: rows removed, added, then moved or swapped."""
+        """Follow the engine's batch, at every step of it: rows removed, added, then moved or swapped."""
+        self._show_life()
         if batch_update is None:
             return
         for row in batch_update.removed:
@@ -176,7 +182,8 @@ class ClosedSetProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM's types 
         raw = picked.gather(1, tokens.clamp_min(0)).masked_fill(~present, -torch.inf)
         shown = raw - prior
         gap = torch.logsumexp(picked, 1, keepdim=True) - torch.logsumexp(raw, 1, keepdim=True)
-        # The end after a whole label is no reading of the model: its mass must not enter the label's.
+        # The end after a whole label is no reading of the model, unless the set wants it: its mass must not enter the
+        # label's.
         gap = torch.nan_to_num(gap.masked_fill(at_end, 0.0), nan=LARGEST_GAP).clamp(0.0, LARGEST_GAP)
         parked = torch.logsumexp(shown, 1, keepdim=True) + gap + PARKED_AT
 
@@ -186,6 +193,15 @@ class ClosedSetProcessor(LogitsProcessor):  # type: ignore[misc] # vLLM's types 
         logits[places.unsqueeze(1), columns] = shown
         logits[places.unsqueeze(1), garbage] = parked
         return logits
+
+    def _show_life(self) -> None:
+        """Leave a mark that tasks tell a slow engine from a stuck one by."""
+        now = time.monotonic()
+        if now - self.beaten >= BEAT_SEC:
+            self.beaten = now
+            # The folder goes when the replica ends.
+            with suppress(OSError):
+                self.beat.touch()
 
     def _padded(self, lines: "list[np.ndarray[Any, Any]]", filler: float) -> torch.Tensor:
         table = np.full((len(lines), max(map(len, lines))), filler, dtype=lines[0].dtype)

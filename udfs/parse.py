@@ -1,8 +1,8 @@
 """What an engine decoded, as a value in canonical JSON or the code of why there is none."""
 
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -134,7 +134,7 @@ def _scalar(raw: Any, kind: str) -> Any:
 
 
 def _number(raw: int | float, kind: str) -> int | float:
-    if kind == "float" and math.isfinite(raw):
+    if kind == "float" and abs(raw) <= sys.float_info.max:
         return float(raw)
     if kind == "int" and raw == raw // 1 and abs(raw) < 2**63:
         return int(raw)

@@ -20,6 +20,8 @@ from udfs.wire import Read, Reply
 PARKED_AT: Final = -100.0
 # Text that repeats itself eight times over will not stop by itself; shorter patterns are honest in numbers (0000000).
 REPETITION: Final = {"max_pattern_size": 40, "min_pattern_size": 3, "min_count": 8}
+# An engine that is being ended answers what it has in hand with 200 and `abort`: such text is no answer.
+FINISHED: Final = frozenset({"stop", "length", "repetition"})
 OVER_LONG_WORDS: Final = ("maximum context length", "maximum model length", "max_model_len")
 
 
@@ -117,15 +119,18 @@ class Line(http.client.HTTPConnection):
         finally:
             self.close()
         if status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
-            # One request can fail inside a healthy engine; a dead one says so when asked.
-            return Result(Outcome.GARBLED if is_healthy(self.address) else Outcome.DEAD)
+            return self._unanswered()
         if status != http.HTTPStatus.OK:
             is_long = any(word in content.decode(errors="replace") for word in OVER_LONG_WORDS)
             return Result(Outcome.OVER_LONG if is_long else Outcome.REFUSED)
         try:
             return Result(Outcome.ANSWERED, parse_replies(content, prompts, garbage=garbage))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return Result(Outcome.GARBLED)
+            return self._unanswered()
+
+    def _unanswered(self) -> Result:
+        # One request can fail inside a healthy engine; a dead or ending one says so when asked.
+        return Result(Outcome.GARBLED if is_healthy(self.address) else Outcome.DEAD)
 
 
 def parse_replies(content: bytes, prompts: Sequence[Sequence[int]], *, garbage: int | None) -> list[Reply]:
@@ -150,6 +155,8 @@ def _reply(choice: dict[str, Any], prompt_tokens: int, cached: int, mark: str | 
     logprobs = tuple(map(float, spoken["token_logprobs"]))
     if len(ids) != len(logprobs):
         raise ValueError("another number of log-probabilities than tokens")
+    if choice["finish_reason"] not in FINISHED:
+        raise ValueError("the decode was broken off")
     masses: tuple[float, ...] = ()
     if mark is not None:
         masses = tuple(min(1.0, math.exp(PARKED_AT - step[mark])) for step in spoken["top_logprobs"])
@@ -157,7 +164,7 @@ def _reply(choice: dict[str, Any], prompt_tokens: int, cached: int, mark: str | 
         token_ids=ids,
         logprobs=logprobs,
         masses=masses,
-        finish=str(choice["finish_reason"]),
+        finish=choice["finish_reason"],
         prompt_tokens=prompt_tokens,
         cached_tokens=min(cached, prompt_tokens),
     )

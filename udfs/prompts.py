@@ -48,14 +48,19 @@ def sheet_of(task: AnyTask, *, codes: tuple[str, ...] = ()) -> Sheet:
 def closed_labels(task: AnyTask) -> tuple[str, ...]:
     """The texts that a closed read may answer, in order; empty when the answer is free."""
     if isinstance(task, Classify):
-        return (*_names(task.labels), *((task.abstain,) if task.abstain else ()))
+        return _with(_names(task.labels), task.abstain)
     if isinstance(task, Impute):
         return _names(task.labels)
     if isinstance(task, Answer) and task.options:
-        return (*task.options, *((task.not_answerable,) if task.not_answerable else ()))
+        return _with(tuple(task.options), task.not_answerable)
     if isinstance(task, Match):
         return (YES, NO)
     return ()
+
+
+def _with(names: tuple[str, ...], last: str | None) -> tuple[str, ...]:
+    # one of the labels may itself be the word for none of them
+    return (*names, last) if last and last not in names else names
 
 
 def shown(value: object) -> str:

@@ -204,7 +204,10 @@ def hold(spec: ReplicaSpec, *, addresses: tuple[str, ...] = (), owner_pid: int |
 
 
 def stop_all(app_id: str, *, timeout_sec: float = 40.0) -> int:
-    """End an application's replicas on this host; returns how many this call was the first to end."""
+    """End an application's replicas on this host; returns how many this call was the first to ask.
+
+    One that a task still uses ends when the task does, whether or not this call waited long enough to see it.
+    """
     folders = [folder for folder in _app_folder(app_id).glob("*") if _watchdog_lives(folder)]
     first = sum(_ask_to_stop(folder) for folder in folders)
     deadline = time.monotonic() + timeout_sec
@@ -227,8 +230,10 @@ def sweep_orphans() -> list[int]:
     orphans = [pid for pid, place in working_below(_root()) if place.name == "ipc" and _is_abandoned(place.parent)]
     ended = end(orphans, grace_sec=2.0)
     for folder in _root().glob("*/*"):
-        if _is_abandoned(folder) and time.time() - folder.stat().st_mtime > KEEP_LOGS_SEC:
-            shutil.rmtree(folder, ignore_errors=True)
+        # Another executor may sweep the same folders.
+        with suppress(FileNotFoundError):
+            if _is_abandoned(folder) and time.time() - folder.stat().st_mtime > KEEP_LOGS_SEC:
+                shutil.rmtree(folder, ignore_errors=True)
     for folder in _root().iterdir():
         # Fails, as it should, while an application still has a replica there.
         with suppress(OSError):

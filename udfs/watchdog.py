@@ -7,7 +7,7 @@ It runs with nothing but the standard library. Its folder is the whole interface
     lock        held (flock) by whoever starts, restarts or ends the engine
     lease       held (flock, shared) by every task that uses the engine: the kernel drops it with the task
     restart     asks for a new engine; holds the generation that was seen dead
-    stop        asks for the end
+    stop        asks for the end as soon as no task holds a lease
 """
 
 import ctypes
@@ -96,7 +96,7 @@ class Watchdog:
         self.launch()
         while True:
             time.sleep(TICK_SEC)
-            if not self.owner.is_alive() or (self.folder / "stop").exists() or not self.folder.exists():
+            if not self.owner.is_alive() or not self.folder.exists():
                 self.finish()
                 return
             self.follow_engine()
@@ -104,7 +104,7 @@ class Watchdog:
                 return
             if (self.folder / "restart").exists():
                 self.restart()
-            elif self.is_unwanted() and self.finish_if_free():
+            elif (self.is_unwanted() or (self.folder / "stop").exists()) and self.finish_if_free():
                 return
 
     def launch(self) -> None:

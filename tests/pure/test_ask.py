@@ -68,7 +68,8 @@ def test_answers_come_in_any_order_one_for_each_question(tokens, tmp_path):
 
 
 def test_an_error_is_the_rows_own(tokens, tmp_path):
-    (row,) = answer_at(ToyEngine(tmp_path, error="engine_fatal").desk(tokens), spec_of(TOPIC), questions("a"))
+    plain = TOPIC | {"scores": False}
+    (row,) = answer_at(ToyEngine(tmp_path, error="engine_fatal").desk(tokens), spec_of(plain), questions("a"))
     assert (row["status"], row["error"], row["value"], row["confidence"]) == ("failed", "engine_fatal", None, None)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripted_replica import EngineDied, ScriptedReplica
-from udfs.client import Client
+from tests.scripted_replica import EngineDied, ScriptedReplica, whole_response
+from udfs.client import BEAT, Client
 from udfs.closed_set import ClosedSet
 from udfs.sharing import quiet
 from udfs.wire import Read, Reply
@@ -158,6 +158,53 @@ def test_a_row_that_hangs_alone_in_a_live_engine_times_out(tmp_path: Path):
     assert {number: reply.error for number, reply in got.items() if reply.error} == {7: "timeout"}
 
 
+def test_an_engine_that_still_takes_steps_is_slow_and_not_stuck(tmp_path: Path):
+    def decode_slowly(body: dict[str, object]) -> None:
+        for _ in range(15):
+            (replica.choices_dir / BEAT).touch()
+            time.sleep(0.1)
+
+    replica = ScriptedReplica(tmp_path, on_post=decode_slowly)
+    got = answers(replica, reads(range(8)), timeout_sec=0.4)
+    assert not any(reply.error for reply in got.values())
+    assert (replica.restarts, len(replica.posts)) == (0, 2)
+
+
+def test_an_engine_that_another_task_restarted_can_get_stuck_too(tmp_path: Path):
+    release = threading.Event()
+
+    def get_stuck(body: dict[str, object]) -> None:
+        if replica.generation == 2 and holds(body, 20):
+            release.wait(20)
+
+    def work() -> Iterator[tuple[int, list[Read]]]:
+        yield from reads(range(20))
+        replica.generation = 2  # another task's restart
+        yield from reads(range(20, 40))
+
+    replica = ScriptedReplica(tmp_path, on_post=get_stuck)
+    got = answers(replica, work(), timeout_sec=0.5)
+    release.set()
+    assert len(got) == 40
+    assert not any(reply.error for reply in got.values())
+    assert replica.restarts == 1
+
+
+def test_a_second_row_in_a_row_that_hangs_alone_restarts_the_engine(tmp_path: Path):
+    release = threading.Event()
+
+    def get_stuck(body: dict[str, object]) -> None:
+        if replica.generation < 3:
+            release.wait(20)
+
+    replica = ScriptedReplica(tmp_path, on_post=get_stuck)
+    got = answers(replica, reads(range(8)), timeout_sec=0.4)
+    release.set()
+    assert sorted(reply.error for reply in got.values()) == [""] * 6 + ["timeout"] * 2
+    assert replica.restarts == 2
+    assert replica.progress == {3}
+
+
 def test_while_one_task_has_the_engine_to_itself_others_wait(tmp_path: Path):
     replica = ScriptedReplica(tmp_path)
     got: dict[int, Reply] = {}
@@ -169,3 +216,40 @@ def test_while_one_task_has_the_engine_to_itself_others_wait(tmp_path: Path):
     other.join(10)
     assert len(got) == 8
     assert replica.restarts == 0
+
+
+def aborted(body: dict[str, object]) -> tuple[int, bytes]:
+    """What vLLM says of requests that it had in hand when it was told to end."""
+    return 200, whole_response(body).replace(b'"stop"', b'"abort"')
+
+
+def test_what_an_ending_engine_breaks_off_is_asked_again(tmp_path: Path):
+    broken = iter(range(3))
+    replica = ScriptedReplica(tmp_path, on_post=lambda body: aborted(body) if next(broken, None) is not None else None)
+    got = answers(replica, reads(range(20)))
+    assert {number: (reply.token_ids, reply.finish, reply.error) for number, reply in got.items()} == {
+        number: ((number + 1,), "stop", "") for number in range(20)
+    }
+
+
+def test_lines_are_cut_before_the_engine_is_ended(tmp_path: Path):
+    ending = threading.Event()
+
+    class Ending(ScriptedReplica):
+        def recover(self, seen_generation: int) -> int:
+            ending.set()
+            time.sleep(0.3)
+            return super().recover(seen_generation)
+
+    def flush_at_the_end(body: dict[str, object]) -> tuple[int, bytes] | None:
+        if replica.generation > 1:
+            return None
+        if holds(body, 0):
+            time.sleep(0.3)
+            raise EngineDied
+        ending.wait(10)
+        return 200, whole_response(body).replace(b'"stop"', b'"length"')
+
+    replica = Ending(tmp_path, on_post=flush_at_the_end)
+    got = answers(replica, reads(range(16)))
+    assert {reply.finish for reply in got.values()} == {"stop"}

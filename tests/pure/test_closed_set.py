@@ -28,6 +28,7 @@ def test_a_set_is_named_by_the_sha256_of_its_text():
         "garbage": GARBAGE,
         "eos": EOS,
         "prior": None,
+        "reads_end": False,
     }
 
 

@@ -6,6 +6,7 @@ from udfs.confidence import (
     free_text,
     label_mass,
     lowest,
+    mass_of_labels,
     probability,
     scores_of_fields,
     scores_of_labels,
@@ -64,19 +65,26 @@ def test_syntax_does_not_count_in_a_field():
     assert scores_of_fields(pieces, [], spans) == {"a": None, "b": None}
 
 
-def test_label_scores_follow_the_trie():
-    # root: 1 (p .4), 2 (p .1); after 1: 3 (.2), 4 (.6), after 1 4: end (.3), 5 (.1)
-    paths = [(1, 3), (1, 4), (1, 4, 5), (2,)]
-    forced = [[0.4, 0.2], [0.4, 0.6, 0.3], [0.4, 0.6, 0.1], [0.1]]
-    scores = scores_of_labels(paths, forced)
-    assert scores == pytest.approx([0.8 * 0.25, 0.8 * 0.75 * 0.75, 0.8 * 0.75 * 0.25, 0.2])
-    assert math.fsum(scores) == pytest.approx(1)
+def test_a_labels_score_is_its_whole_probability_over_that_of_all():
+    # labels a, ab and c, with an end where one goes on
+    forced = [[0.8, 0.1], [0.8, 0.2], [0.12]]
+    scores = scores_of_labels(forced)
+    assert scores == pytest.approx([0.08 / 0.36, 0.16 / 0.36, 0.12 / 0.36])
+    assert mass_of_labels(forced) == pytest.approx(0.36)
+    # step by step c would have 0.12 / 0.92 only: most of what the shared beginning has goes to no label
+    assert scores[2] > 0.3
 
 
 def test_label_scores_divide_the_prior_out():
-    scores = scores_of_labels([(1,), (2,)], [[0.3], [0.1]], [[math.log(0.9)], [math.log(0.1)]])
+    scores = scores_of_labels([[0.3], [0.1]], [[math.log(0.9)], [math.log(0.1)]])
     assert scores == pytest.approx([0.25, 0.75])
+    # a prior for an end that is not read does not count
+    assert scores_of_labels([[0.5], [0.5]], [[0.0, -9.0], [0.0]]) == pytest.approx([0.5, 0.5])
 
 
 def test_labels_the_model_gives_nothing_are_equal():
-    assert scores_of_labels([(1,), (2,)], [[0.0], [0.0]]) == pytest.approx([0.5, 0.5])
+    assert scores_of_labels([[0.0], [0.0]]) == pytest.approx([0.5, 0.5])
+
+
+def test_long_labels_do_not_vanish():
+    assert scores_of_labels([[1e-40] * 20, [1e-40] * 20]) == pytest.approx([0.5, 0.5])

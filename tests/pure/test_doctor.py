@@ -72,7 +72,7 @@ def test_gpus_are_read_from_the_drivers_tool(tmp_path, monkeypatch):
 
 
 def test_an_engine_for_gpus_without_a_gpu_is_refused(tmp_path):
-    write_program(tmp_path, "python", "echo vllm torch")
+    write_program(tmp_path, "python", "echo vllm==0.32.0")
     assert not machine.check_engine(str(tmp_path / "python"), seen=[]).ok
     assert machine.check_engine(str(tmp_path / "python"), seen=[Gpu("H100", 1)]).ok
 

