@@ -142,3 +142,18 @@ def test_failures_are_asked_again_three_times_or_never(shop: Shop) -> None:
     assert sorted(row["n"] for row in tries) == [1, 3, 5]
     reports = shop.store(job).read(shop.spark, "runs").where("state = 'done'").select("report").collect()
     assert {json.loads(row["report"])["gone_from_source"] for row in reports} == {0}
+
+
+def test_exit_1_counts_rows_and_not_what_one_night_asks(shop: Shop) -> None:
+    shop.write(
+        [(at, "poison") for at in range(8)] + [(8, "refund"), (9, "delivery"), (10, None)], "id long, text string"
+    )
+    shop.endpoint.script = lambda asked: 400 if "poison" in asked.text else None
+    job = shop.job(topic(), limits={"max_failed_share": 0.5})
+    first = shop.run(job)
+    # one question of three, eight rows of ten
+    assert (first.progress.failed, first.progress.questions) == (1, 3)
+    assert (first.failed_share, first.exit_code) == (pytest.approx(0.8), 1)
+    second = shop.run(job)
+    assert (second.progress.questions, second.failed_share, second.exit_code) == (0, pytest.approx(0.8), 1)
+    assert shop.run(shop.job(topic(), limits={"max_failed_share": 0.8})).exit_code == 0
