@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
@@ -51,7 +52,7 @@ class Result(Protocol):
 
 
 def main() -> NoReturn:
-    """Run the command; every expected error is one message and one exit code."""
+    """Run the command; every error is one message and one exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -61,7 +62,25 @@ def main() -> NoReturn:
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as problem:  # noqa: BLE001 - a traceback would end with 1 and may print cells
+        told = _told(problem)
+        _tell(told)
+        sys.exit(told.exit_code)
     sys.exit(0)
+
+
+def _told(problem: Exception) -> BurnishError:
+    """Name an unexpected error without its message, which may hold values of cells."""
+    if "pyspark" in sys.modules:
+        from jobs.spark_problems import as_ours
+
+        if (found := as_ours(problem)) is not None:
+            return found
+    last = traceback.extract_tb(problem.__traceback__)[-1]
+    return EnvironmentProblem(
+        f"unexpected {type(problem).__name__} in {last.filename}, line {last.lineno}",
+        hint="where Spark or the engine has died, the same command continues; else this is a bug of burnish",
+    )
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:
@@ -236,7 +255,11 @@ def _session(job: "EnrichJob | None" = None, *, checked: bool = False) -> "Spark
         if failed:
             message = "; ".join(f"{one.name}: {one.detail}" for one in failed)
             raise EnvironmentProblem(message, hint=" ".join(one.hint for one in failed if one.hint))
-    return spark_session("burnish")
+    spark = spark_session("burnish")
+    from jobs.spark_problems import mute_spark
+
+    mute_spark()
+    return spark
 
 
 def _show(result: Result, as_json: bool) -> None:

@@ -56,7 +56,10 @@ def col(name: str, *, of: str | None = None) -> Column:
 
 
 def sql_name(place: Place) -> str:
-    """Return how SQL names a place: `a`.`b` or delta.`/path`."""
+    """Return how SQL names a place: `a`.`b` or delta.`/path`.
+
+    Spark's own calls parse names as SQL does: a hyphen or a reserved word passes in backticks only.
+    """
     if place.table is not None:
         return quoted(*place.table.split("."))
     return "delta." + quoted(str(place.path))
@@ -70,7 +73,7 @@ def place_of(text: str) -> Place:
 def exists(spark: SparkSession, place: Place) -> bool:
     """Whether a table stands there, Delta or not."""
     if place.table is not None:
-        return spark.catalog.tableExists(place.table)
+        return spark.catalog.tableExists(sql_name(place))
     return DeltaTable.isDeltaTable(spark, str(place.path))
 
 
@@ -82,7 +85,7 @@ def delta_table(spark: SparkSession, place: Place) -> DeltaTable:
     """
     try:
         if place.table is not None:
-            return DeltaTable.forName(spark, place.table)
+            return DeltaTable.forName(spark, sql_name(place))
         return DeltaTable.forPath(spark, str(place.path))
     except AnalysisException as problem:
         found = "is no Delta table" if exists(spark, place) else "does not exist"
@@ -121,7 +124,8 @@ def latest_version(spark: SparkSession, place: Place) -> int:
 
 def location(spark: SparkSession, place: Place) -> str:
     """Return the URI of a Delta table's folder, by whatever name it goes."""
-    return str(delta_table(spark, place).detail().select("location").first()[0])  # type: ignore[index]
+    # Delta's own `detail()` forgets the backticks of a name of three parts
+    return str(spark.sql(f"DESCRIBE DETAIL {sql_name(place)}").select("location").first()[0])  # type: ignore[index]
 
 
 def version_at(spark: SparkSession, place: Place, moment: datetime) -> int:
@@ -156,19 +160,36 @@ def read(spark: SparkSession, place: Place, *, version: int | None = None) -> Da
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
-    return reader.table(place.table) if place.table is not None else reader.load(str(place.path))
+    return reader.table(sql_name(place)) if place.table is not None else reader.load(str(place.path))
+
+
+def read_lookup(spark: SparkSession, text: str) -> DataFrame:
+    """Read a table that a task looks values up in, named by one word: labels, a domain, a reference.
+
+    Raises:
+        DataContractError: no table can be read there.
+    """
+    try:
+        return read(spark, place_of(text))
+    except AnalysisException as problem:
+        raise DataContractError(
+            f"{text} does not exist or is no table that can be read",
+            hint="labels, domains and references come from a table's name (1 to 3 parts) or a Delta folder",
+        ) from problem
 
 
 def create(spark: SparkSession, place: Place, ddl: str, *, properties: dict[str, str] | None = None) -> None:
     """Create a Delta table unless it is there."""
-    builder = DeltaTable.createIfNotExists(spark).addColumns(struct(ddl))
-    for name, value in (properties or {}).items():
-        builder = builder.property(name, value)
+    declared = dict(properties or {})
     if any(ODD_CHARACTERS.search(field.name) for field in struct(ddl)):
-        builder = builder.property("delta.columnMapping.mode", "name")
-    builder = builder.tableName(place.table) if place.table is not None else builder.location(str(place.path))
+        declared["delta.columnMapping.mode"] = "name"
+    # Delta's table builder takes no name of three parts
+    statement = f"CREATE TABLE IF NOT EXISTS {sql_name(place)} ({ddl}) USING delta"
+    if declared:
+        listed = ", ".join(f"'{name}' = '{value}'" for name, value in declared.items())
+        statement = f"{statement} TBLPROPERTIES ({listed})"
     try:
-        patiently(builder.execute, what=place.text)
+        patiently(lambda: spark.sql(statement), what=place.text)
     except AnalysisException:
         # another run may be creating it at this moment
         if not _appears(spark, place):
@@ -187,7 +208,7 @@ def append(frame: DataFrame, place: Place, *, options: dict[str, str] | None = N
     """Append a frame to a Delta table in one commit."""
     writer = frame.write.format("delta").mode("append").options(**(options or {}))
     if place.table is not None:
-        writer.saveAsTable(place.table)
+        writer.saveAsTable(sql_name(place))
     else:
         writer.save(str(place.path))
 
@@ -198,7 +219,7 @@ def replace(frame: DataFrame, place: Place, *, note: str = "") -> None:
     # properties count when the table is made
     writer = writer.options(userMetadata=note, **WITHOUT_STATISTICS) if note else writer
     if place.table is not None:
-        writer.saveAsTable(place.table)
+        writer.saveAsTable(sql_name(place))
     else:
         writer.save(str(place.path))
 

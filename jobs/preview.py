@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import LongType, StructField, StructType
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -17,13 +19,14 @@ from jobs.asking import Model, ready_model, spec_of
 from jobs.cells import CellFrame
 from jobs.judge import Judgement, judge
 from jobs.prepare import remarks_on
-from jobs.source import Scope, open_scope, resolve_labels
+from jobs.source import Scope, check_columns, open_scope, resolve_labels
 from schemas.job import EnrichJob, Place, Source
 from schemas.options import RunOptions
 from schemas.tasks import AnyTask
 from udfs.ask import OUTPUT_DDL, asker
 
 ROW = "_row"
+FRAME = {"path": "the DataFrame"}  # what messages call it; nothing is read from there
 LONGEST_CELL = 60
 
 
@@ -74,7 +77,7 @@ def preview_table(spark: SparkSession, job: EnrichJob, *, rows: int = 20) -> Pre
         BurnishError: as `jobs.run.run` does.
     """
     scope = open_scope(spark, job, RunOptions())
-    return _preview(spark, scope, rows)
+    return _preview(spark, scope, ready_model(scope.job), rows)
 
 
 def preview(
@@ -86,19 +89,22 @@ def preview(
         BurnishError: as `jobs.run.run` does.
     """
     spark = df.sparkSession
-    declared = [task.model_dump(by_alias=True, exclude_none=True) for task in columns]
-    job = EnrichJob.model_validate(
-        {"source": {"path": "preview"}, "key": [ROW], "model": model, "accept": 0.0, "columns": declared}
-    )
+    declared = [
+        # a column that is overwritten must say `accept`; where nothing is written, any score will do
+        ({"accept": 0.0} if task.in_place else {}) | task.model_dump(by_alias=True, exclude_none=True)
+        for task in columns
+    ]
+    job = EnrichJob.model_validate({"source": FRAME, "key": [ROW], "model": model, "columns": declared})
+    check_columns(job.model_copy(update={"key": ()}), df.schema)
+    as_given = job.model_copy(update={"columns": tuple(columns)})
     scope = Scope(resolve_labels(spark, job), 0, df, df.schema, True)
-    return _preview(spark, scope, rows).frame.drop(ROW)
+    return _preview(spark, scope, ready_model(as_given), rows).frame.drop(ROW)
 
 
-def _preview(spark: SparkSession, scope: Scope, rows: int) -> Preview:
-    model = ready_model(scope.job)
+def _preview(spark: SparkSession, scope: Scope, model: Model, rows: int) -> Preview:
     numbered = _numbered(spark, scope, rows)
     job = scope.job.model_copy(
-        update={"key": (ROW,), "source": Source(path="preview"), "target": Place(path="preview")}
+        update={"key": (ROW,), "source": Source.model_validate(FRAME), "target": Place.model_validate(FRAME)}
     )
     scope = Scope(job, scope.version, numbered, numbered.schema, True)
     fingerprints = {task.name: model.fingerprint(task) for task in scope.tasks}
@@ -106,8 +112,9 @@ def _preview(spark: SparkSession, scope: Scope, rows: int) -> Preview:
     cells = cells_.with_cells(spark, scope, fingerprints, RunOptions(retry_failed=True))
     spec = spec_of(spark, scope.job, model, run_id="preview")
     # collected at once: the model must be called once, and a DataFrame is evaluated as often as it is used
-    answers = cells_.questions(cells).coalesce(2).mapInPandas(asker(spec), OUTPUT_DDL).toPandas()
-    known = spark.createDataFrame(answers, OUTPUT_DDL) if len(answers) else spark.createDataFrame([], OUTPUT_DDL)
+    # as Arrow: pandas makes NaN, which passes any acceptance, of a null; Python moves an hour that clocks repeat
+    answers = cells_.questions(cells).coalesce(2).mapInPandas(asker(spec), OUTPUT_DDL)
+    known = spark.createDataFrame(answers.toArrow(), answers.schema)
     return Preview(_joined(cells, known), model, scope.tasks)
 
 
@@ -115,10 +122,10 @@ def _numbered(spark: SparkSession, scope: Scope, rows: int) -> DataFrame:
     """Take a few rows, number them, and leave out what earlier runs wrote beside them."""
     ours = {name for task in scope.tasks for name in task.written if not (task.in_place and name == task.name)}
     kept = [name for name in scope.rows.columns if name not in ours and name in scope.schema.names]
-    taken = scope.rows.select(*[lake.col(name) for name in kept]).limit(rows).toPandas()
-    taken[ROW] = range(len(taken))
-    schema = scope.rows.select(*[lake.col(name) for name in kept]).schema.add(ROW, "long")
-    return spark.createDataFrame(taken, schema)
+    few = scope.rows.select(*[lake.col(name) for name in kept]).limit(rows)
+    taken = few.toArrow()
+    numbered = taken.append_column(ROW, pa.array(range(taken.num_rows), pa.int64()))
+    return spark.createDataFrame(numbered, StructType([*few.schema.fields, StructField(ROW, LongType())]))
 
 
 def _joined(cells: CellFrame, answers: DataFrame) -> DataFrame:

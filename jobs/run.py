@@ -1,6 +1,7 @@
 """Run: plan, ask, publish, report. This is the job that everything else stands round."""
 
 import json
+import logging
 import signal
 import threading
 import time
@@ -34,6 +35,11 @@ from schemas.options import RunOptions
 from schemas.tables import QUESTIONS, RUNS, STATUSES, ddl
 
 QUESTIONS_PER_FILE = 500_000
+
+# what becomes of a cell that had something to ask, once it is no longer pending
+DECIDED = ("accepted", "unchanged", "review", "failed")
+
+log = logging.getLogger(__name__)
 
 
 def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> "RunResult":
@@ -70,7 +76,9 @@ class Night:
     @property
     def deletes(self) -> bool:
         """Whether rows that have left the source are to be deleted."""
-        return self.gone > 0 and self.prepared.job.on_source_delete == "delete"
+        # what `--only` leaves out could not be put on record before it goes
+        asked_for = self.prepared.job.on_source_delete == "delete" and not self.prepared.options.only
+        return asked_for and self.gone > 0
 
     @property
     def writes(self) -> bool:
@@ -169,7 +177,15 @@ class Night:
             raise
         finally:
             if state != "done":
-                self._record(state, None)
+                self._record_end(state)
+
+    def _record_end(self, state: str) -> None:
+        """Record an end that was none: what broke the run may break this too, and must not be hidden by it."""
+        try:
+            self._record(state, None)
+        except Exception as problem:  # noqa: BLE001 - the run's own error is on its way
+            # only its class: a message may hold cells
+            log.warning("the end of run %s could not be put on record (%s)", self.run_id, type(problem).__name__)
 
     def _record(self, state: str, report: dict[str, Any] | None) -> None:
         job = self.prepared.job
@@ -177,7 +193,7 @@ class Night:
         there = lake.exists(self.spark, job.target_place)
         row = {
             "run_id": self.run_id,
-            "job": json.dumps(job.model_dump(mode="json", by_alias=True), ensure_ascii=False),
+            "job": json.dumps(on_record(job), ensure_ascii=False),
             "target": job.target_place.text,
             "started_at": self.started,
             "ended_at": ended,
@@ -217,6 +233,13 @@ class Night:
             "not_scored": outcome.unscored,
             "confidence_bins": outcome.bins,
         }
+
+
+def on_record(job: EnrichJob) -> dict[str, Any]:
+    """Return the job as `runs` keeps it: of `engine.vllm` the names alone, since a value may be an expanded secret."""
+    told = job.model_dump(mode="json", by_alias=True, exclude={"engine": {"vllm"}})
+    told["engine"]["vllm"] = sorted(job.engine.vllm)
+    return told
 
 
 @contextmanager
@@ -262,15 +285,22 @@ class RunResult:
 
     @property
     def failed_share(self) -> float:
-        """The part of the asked questions that got no answer."""
-        return self.progress.failed / self.progress.done if self.progress.done else 0.0
+        """The part of the cells with something to ask that stand without an answer, whichever night asked them."""
+        counts: dict[str, int] = {
+            name: sum(column["statuses"][name] for column in self.columns.values()) for name in DECIDED
+        }
+        return counts["failed"] / max(1, sum(counts.values()))
+
+    @property
+    def has_failed_too_often(self) -> bool:
+        """Whether more cells failed than `limits.max_failed_share` allows."""
+        return self.failed_share > self.prepared.job.limits.max_failed_share
 
     @property
     def exit_code(self) -> int:
         """0, or 1 when more rows failed than allowed, or cells wait and `--require-complete` was given."""
-        too_many = self.failed_share > self.prepared.job.limits.max_failed_share
         incomplete = self.prepared.options.require_complete and not self.complete
-        return 1 if too_many or incomplete else 0
+        return 1 if self.has_failed_too_often or incomplete else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON-able values."""
@@ -290,6 +320,7 @@ class RunResult:
             "questions": asked.questions,
             "answered": asked.answered,
             "failed": asked.failed,
+            "failed_share": round(self.failed_share, 6),
             "cached_share": 1 - asked.questions / cells if cells else 1.0,
             "prompt_tokens": asked.prompt_tokens,
             "completion_tokens": asked.completion_tokens,
@@ -319,10 +350,17 @@ class RunResult:
         ]
         if asked.stopped:
             lines.append(f"stopped by limits.{asked.stopped}: the rest is pending, the same command continues")
+        if self.has_failed_too_often:
+            allowed = f"limits.max_failed_share allows {self.prepared.job.limits.max_failed_share:.2%}"
+            lines.append(f"{self.failed_share:.2%} of the cells with something to ask have failed; {allowed}")
         if self.gone:
-            word = "deleted" if self.prepared.job.on_source_delete == "delete" else "kept"
-            lines.append(f"{self.gone:,} rows are gone from the source and were {word}")
+            lines.append(f"{self.gone:,} rows are gone from the source and were {self._what_became_of_leavers()}")
         waiting = sum(one["changed_under_way"] for one in self.columns.values())
         if waiting:
             lines.append(f"{waiting:,} cells changed while the run was under way; they wait for the next one")
         return Group(table, *(Text(line) for line in (*lines, *remarks(self.prepared))))
+
+    def _what_became_of_leavers(self) -> str:
+        if self.prepared.job.on_source_delete != "delete":
+            return "kept"
+        return "kept: with --only no row is deleted" if self.prepared.options.only else "deleted"

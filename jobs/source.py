@@ -55,7 +55,7 @@ def open_scope(spark: SparkSession, job: EnrichJob, options: RunOptions) -> Scop
     rows = _at_version(spark, job, version)
     schema = rows.schema
     declared, job = job, _only(job, options.only)
-    _check_columns(job, schema)
+    check_columns(job, schema)
     _check_patterns(spark, job)
     rows = _window(rows, job, options)
     target_exists = job.is_in_place or lake.exists(spark, job.target_place)
@@ -109,7 +109,12 @@ def _only(job: EnrichJob, names: tuple[str, ...]) -> EnrichJob:
     return job.model_copy(update={"columns": tuple(task for task in job.columns if task.name in names)})
 
 
-def _check_columns(job: EnrichJob, schema: StructType) -> None:
+def check_columns(job: EnrichJob, schema: StructType) -> None:
+    """Refuse a job that reads columns the source lacks, or writes ones that others wrote.
+
+    Raises:
+        DataContractError: naming the columns.
+    """
     there = set(schema.names)
     needed = {*job.key, *([job.source.time] if job.source.time else [])}
     for task in job.columns:

@@ -50,6 +50,7 @@ class ScriptedEndpoint:
     script: Callable[[Asked], Said] = lambda asked: None
     asked: list[Asked] = field(default_factory=list)
     probes: int = 0
+    has_logprobs: bool = True
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -99,7 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         status, text, probability = self.endpoint.reply(request)
-        content = json.dumps(_completion(text, probability) if status == 200 else {"error": {"message": text}}).encode()
+        answer = _completion(text, probability) if status == 200 else {"error": {"message": text}}
+        if status == 200 and not self.endpoint.has_logprobs:
+            answer["choices"][0]["logprobs"] = None
+        content = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))

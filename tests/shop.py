@@ -1,6 +1,7 @@
 """A small Delta table, a job over it and the endpoint that it asks: what the tests of whole runs have in common."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ class Shop:
         """Return (key, column, old, new) of one run's change log."""
         logged = self.store(job).read(self.spark, "changes").where(f"run_id = '{run_id}'").collect()
         return {(row["key"], row["column"], row["old_value"], row["new_value"]) for row in logged}
+
+
+@contextmanager
+def setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
+    """Give the session a setting for as long as the block lasts."""
+    before = spark.conf.get(name, None)
+    spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        spark.conf.unset(name) if before is None else spark.conf.set(name, before)
 
 
 def counts(result: RunResult, name: str) -> dict[str, int]:

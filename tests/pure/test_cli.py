@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import yaml
 from jobs.arguments import minutes, moment, read_options
 from jobs.cli import main
 from jobs.schema import schema
-from schemas.errors import JobFileError
+from schemas.errors import EnvironmentProblem, JobFileError
 from schemas.options import RunOptions
 
 HERE = Path(__file__).parent
@@ -133,6 +134,30 @@ def test_signals_end_with_their_codes_and_no_traceback(number: signal.Signals, c
     _, told = child.communicate(timeout=30)
     assert child.returncode == code
     assert "Traceback" not in told
+
+
+def test_an_unexpected_error_ends_with_3_and_shows_no_message(
+    burnish: Burnish, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(path: Path) -> None:
+        raise KeyError("a cell's text")
+
+    monkeypatch.setattr("jobs.validate.validate", broken)
+    found = burnish("validate", GOOD)
+    assert found.returncode == 3
+    assert re.match(rf"burnish: unexpected KeyError in {__file__}, line \d+\nhint: ", found.stderr)
+    assert "cell's text" not in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_spark_errors_without_a_state_are_of_the_environment() -> None:
+    errors = pytest.importorskip("py4j.protocol")
+    from jobs.spark_problems import as_ours
+
+    problem = as_ours(errors.Py4JNetworkError("a cell's text"))
+    assert isinstance(problem, EnvironmentProblem)
+    assert str(problem) == "Spark failed with Py4JNetworkError"
+    assert as_ours(KeyError("a")) is None
 
 
 def test_schema_prints_json_or_writes_it(burnish: Burnish, tmp_path: Path) -> None:

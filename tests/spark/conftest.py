@@ -40,6 +40,7 @@ def endpoint(server: ScriptedEndpoint) -> ScriptedEndpoint:
     server.script = lambda asked: None
     server.taken()
     server.probes = 0
+    server.has_logprobs = True
     return server
 
 

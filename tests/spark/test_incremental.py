@@ -214,3 +214,18 @@ def test_a_plan_counts_what_the_run_will_ask(shop: Shop) -> None:
     with console.capture() as shown:
         console.print(plan(shop.spark, few, options=RunOptions()).render())
     assert all(words in shown.get() for words in ("prompt tokens", "output tokens", "of the first 3 rows to do"))
+
+
+def test_exit_1_counts_rows_and_not_what_one_night_asks(shop: Shop) -> None:
+    shop.write(
+        [(at, "poison") for at in range(8)] + [(8, "refund"), (9, "delivery"), (10, None)], "id long, text string"
+    )
+    shop.endpoint.script = lambda asked: 400 if "poison" in asked.text else None
+    job = shop.job(topic(), limits={"max_failed_share": 0.5})
+    first = shop.run(job)
+    # one question of three, eight rows of ten
+    assert (first.progress.failed, first.progress.questions) == (1, 3)
+    assert (first.failed_share, first.exit_code) == (pytest.approx(0.8), 1)
+    second = shop.run(job)
+    assert (second.progress.questions, second.failed_share, second.exit_code) == (0, pytest.approx(0.8), 1)
+    assert shop.run(shop.job(topic(), limits={"max_failed_share": 0.8})).exit_code == 0

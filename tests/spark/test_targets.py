@@ -3,25 +3,36 @@
 import json
 import time
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from pyspark.sql import functions as F
+from rich.console import Console
 
 from jobs import lake
+from jobs.run import RunResult
 from jobs.source import open_scope
 from jobs.status import status
 from jobs.store import store_of
+from schemas.errors import DataContractError
 from schemas.job import Place
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked
-from tests.shop import TOPIC, Shop, column, counts
+from tests.shop import TOPIC, Shop, column, counts, setting
 
 DDL = "id long, text string, at timestamp"
 
 
 def day(number: int) -> datetime:
     return datetime(2024, 5, number, tzinfo=UTC)
+
+
+def shown(result: RunResult) -> str:
+    """What a terminal gets to see."""
+    console = Console(width=200, file=StringIO(), record=True)
+    console.print(result.render())
+    return console.export_text()
 
 
 def test_a_separate_target_holds_keys_and_answers_and_follows_the_source(shop: Shop) -> None:
@@ -45,7 +56,12 @@ def test_a_separate_target_holds_keys_and_answers_and_follows_the_source(shop: S
     # a row that `where` leaves out has not left the source
     narrow = job.model_copy(update={"source": job.source.model_copy(update={"where": "id > 3"})})
     deleting = narrow.model_copy(update={"on_source_delete": "delete"})
+    # of a row that goes, every column must be on record: with --only none goes
+    some = shop.run(deleting, only=("topic",))
+    assert (some.gone, sorted(shop.rows(job))) == (2, [1, 2, 3, 4, 9])
+    assert "2 rows are gone from the source and were kept: with --only no row is deleted" in shown(some)
     third = shop.run(deleting)
+    assert "2 rows are gone from the source and were deleted" in shown(third)
     assert (third.gone, third.prepared.rows, sorted(shop.rows(job))) == (2, 2, [3, 4, 9])
     assert shop.changes(job, third.run_id) == {(f'{{"id":{at}}}', "topic", "refund", None) for at in (1, 2)}
     version = shop.version(job)
@@ -78,6 +94,48 @@ def test_names_of_every_kind_and_keys_of_two_columns(shop: Shop) -> None:
     assert target.where("topic = 'refund'").count() == 1
     assert {json.loads(key)["a b"] for key, *_ in shop.changes(away, result.run_id)} == {"x", "y"}
     assert shop.run(away).progress.questions == 0
+
+
+def test_a_table_with_a_name_of_three_parts_is_filled_in_place(shop: Shop) -> None:
+    shop.spark.sql("CREATE DATABASE IF NOT EXISTS counter")
+    place, phone = (
+        Place(table="spark_catalog.counter.tickets"),
+        {"task": "clean", "name": "phone", "rules": "lower case"},
+    )
+    rows = [(1, "refund", " A"), (2, "delivery", "b")]
+    lake.replace(shop.spark.createDataFrame(rows, "id long, text string, phone string"), place)
+    job = shop.job(TOPIC, phone, source={"table": place.table})
+    first = shop.run(job)
+    assert (counts(first, "topic"), shop.rows(job)[1]["phone"]) == ({"accepted": 2}, "a")
+    assert status(shop.spark, job).columns["topic"] == {"accepted": 2}
+    again = shop.run(job)
+    assert (again.progress.questions, again.complete) == (0, True)
+    shop.spark.sql("DROP DATABASE counter CASCADE")
+
+
+@pytest.mark.parametrize("name", ["order.select", "spark_catalog.order.select"])
+def test_names_that_only_backticks_let_through(shop: Shop, name: str) -> None:
+    spark, place = shop.spark, Place(table=name)
+    # the session's own catalog takes no hyphen in a name; a reserved word needs its backticks in the same places
+    with setting(spark, "spark.sql.ansi.enforceReservedKeywords", "true"):
+        spark.sql("CREATE DATABASE `order`")
+        assert not lake.exists(spark, place)
+        lake.create(spark, place, "id long, `a b` string", properties={"delta.dataSkippingNumIndexedCols": "0"})
+        lake.create(spark, place, "id long, `a b` string")
+        lake.add_columns(spark, place, {"text": "string"})
+        lake.append(spark.createDataFrame([(1, "x", "y")], "id long, `a b` string, text string"), place)
+        assert lake.exists(spark, place)
+        assert lake.read_lookup(spark, name).count() == lake.read(spark, place, version=2).count() == 1
+        assert lake.location(spark, place).endswith("/order.db/select")
+        lake.replace(spark.createDataFrame([], "id long"), place, note="emptied")
+        assert lake.version_noted(spark, place, "emptied") == lake.latest_version(spark, place) == 3
+        spark.sql("DROP DATABASE `order` CASCADE")
+    for hyphened in ("shop-eu.tickets", "tickets-2024"):
+        assert not lake.exists(spark, Place(table=hyphened))
+        with pytest.raises(DataContractError, match=f"{hyphened} does not exist"):
+            lake.latest_version(spark, Place(table=hyphened))
+        with pytest.raises(DataContractError, match=f"{hyphened} does not exist or is no table"):
+            lake.read_lookup(spark, hyphened)
 
 
 def test_windows_limits_and_only_leave_the_rest_alone(shop: Shop) -> None:
