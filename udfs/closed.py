@@ -106,12 +106,14 @@ class ClosedInquiry(Inquiry):
         return codes if len(codes) == len(labels) else ()
 
     def _build(self, spelled: tuple[str, ...], cue: int) -> ClosedSet:
-        tokens = self.setting.tokens
+        tokens, card = self.setting.tokens, self.setting.card
+        # a model that was not taught to stop ends a label as the prompt's examples do
+        ends_by_line = card.prompt == "completion" and not card.tuned
         return ClosedSet.build(
             spelled,
             lambda text: self.prompter.encode_answer(text, cue),
             garbage=tokens.garbage_id,
-            eos=tokens.eos_ids[0],
+            eos=self.prompter.line_end if ends_by_line else tokens.eos_ids[0],
         )
 
     def _forced(self, body: Ids, cue: int) -> list[Read]:

@@ -55,6 +55,8 @@ class Prompter:
         self._cues = [tokens.encode_cell(f"\n{cue}") for cue in sheet.cues]
         self._gap = tokens.encode_cell(GAP)
         self._end = tokens.chat_frame[-1] if self._is_chat else ()
+        # an endpoint's template is out of sight
+        self._lead: str = getattr(tokens, "answer_lead", "")
         self._heads = lru_cache(maxsize=len(sheet.examples) + 1)(self._head)
 
     def fit(self, values: Sequence[str | None], *, window: bool = False, whole: int | None = None) -> Fitted:
@@ -83,10 +85,15 @@ class Prompter:
         """The whole prompt: the body, one cue, and the template's end."""
         return (*body, *self._cues[cue], *self._end)
 
+    @property
+    def line_end(self) -> int:
+        """The token that ends an answer in the examples of a plain prompt: the break before the next text."""
+        return self._names[0][0]
+
     def encode_answer(self, text: str, cue: int = 0) -> Ids:
-        """Tokens of an answer as they follow the cue: the tokens of cue and answer written in one go."""
+        """Tokens of an answer as they follow the prompt: of cue and answer written in one go, or as a template does."""
         if self._is_chat:
-            return self._tokens.encode_cell(text)
+            return self._tokens.encode_cell(self._lead + text)
         asked = self._sheet.cues[cue]
         before, both = self._tokens.encode_cell(asked), self._tokens.encode_cell(f"{asked} {text}")
         return both[len(before) :] if both[: len(before)] == before else self._tokens.encode_cell(f" {text}")

@@ -237,6 +237,25 @@ def test_a_label_read_alone_has_its_end_read_where_another_label_goes_on(tokens)
     assert (short.max_tokens, long.max_tokens) == (len(alone[0].paths[0]) + 1, len(alone[1].paths[0]))
 
 
+@pytest.mark.parametrize(
+    ("card", "end"),
+    [
+        ({"prompt": "chat"}, "<|end|>"),
+        ({"prompt": "completion", "tuned": True}, "<|end|>"),
+        ({"prompt": "completion", "tuned": False}, "\n"),
+    ],
+)
+def test_a_label_ends_as_the_prompt_has_taught_the_model(tokens, card, end):
+    task = TOPIC | {"labels": ["card", "card lost"], "examples": [{"input": "Where?", "output": "card"}]}
+    (closed,) = inquiry_of(TASKS.validate_python(task), setting(tokens, **card)).sets
+    assert tokens.decode((closed.eos,)) == end
+    assert closed.label_of((*closed.paths[0], closed.eos)) == "card"
+    assert closed.eos in closed.stop_token_ids
+    if not card.get("tuned", True):
+        shown = tokens.encode_cell("Label: card\n\nText:")
+        assert shown[len(tokens.encode_cell("Label: card"))] == closed.eos
+
+
 def test_with_every_label_read_the_answer_is_the_likeliest_whole_label(tokens):
     task = TOPIC | {"labels": ["card", "card lost", "cash"], "examples": [], "scores": True}
     inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
