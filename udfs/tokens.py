@@ -123,7 +123,7 @@ class Tokens:
         """Tokens that end an answer: first the one that the chat template puts there, then the configured ones."""
         named = self._special("eos_token")
         after = self.encode_trusted(self._answer_frame[1])
-        found = [*(token for token in after if token in self.control_ids)][:1]
+        found: list[Any] = [token for token in after if token in self.control_ids][:1]
         found += [] if named is None else [self._trusted.token_to_id(named)]
         for file in ("generation_config.json", "config.json"):
             value = _json_of(self.folder / file).get("eos_token_id")
