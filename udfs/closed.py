@@ -1,6 +1,7 @@
 """Tasks whose answer is one of a closed set: classify, impute and answer with labels, match, multilabel."""
 
 import itertools
+import json
 import math
 import string
 from collections.abc import Sequence
@@ -172,6 +173,19 @@ class EachLabel(ClosedInquiry):
             sure.append(two_sided(p))
             masses.append(mass)
         return Answered(dumps(chosen), lowest(sure), lowest(masses), scores, stated=len(chosen))
+
+    def combined(self, parts: Sequence[Answered]) -> Answered:
+        """Each label as the window has it that says yes to it most surely: a text fits a label if a part of it does."""
+        found = {name for part in parts for name in json.loads(part.value or "[]")}
+        chosen = [name for name in self.names if name in found]
+        scores = {
+            name: max(part.scores[name] for part in parts)
+            for name in self.names
+            if all(name in part.scores for part in parts)
+        }
+        sure = [two_sided(scores.get(name)) for name in self.names]
+        mass = lowest([part.label_mass for part in parts])
+        return Answered(dumps(chosen), lowest(sure), mass, scores, stated=len(chosen))
 
 
 def closed_inquiry(task: AnyTask, setting: Setting) -> ClosedInquiry | None:

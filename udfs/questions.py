@@ -109,16 +109,19 @@ class Inquiry(ABC):
         return Asked(values, reads, len(fitted.bodies), fitted.notes)
 
     def answered(self, asked: Asked, replies: Sequence[Reply]) -> Answered:
-        """Make one answer: that of the window that states most, the surest among equals."""
+        """Make one answer of the windows' ones; a window that failed has no say where another did not."""
         if asked.error:
             return Answered(error=asked.error)
         each = len(replies) // asked.windows
         parts = [replies[start : start + each] for start in range(0, len(replies), each)]
         found = [self._of_window(asked.values, part) for part in parts]
-        best = max(
-            found, key=lambda one: (not one.error, one.stated, -1.0 if one.confidence is None else one.confidence)
-        )
-        return replace(best, notes=(*asked.notes, *best.notes))
+        good = [one for one in found if not one.error]
+        whole = self.combined(good) if len(good) > 1 else (good or found)[0]
+        return replace(whole, notes=(*asked.notes, *whole.notes))
+
+    def combined(self, parts: Sequence[Answered]) -> Answered:
+        """One answer of several windows' ones: that which states most, the surest among equals."""
+        return max(parts, key=lambda one: (one.stated, -1.0 if one.confidence is None else one.confidence))
 
     def _of_window(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
         failed = next((reply.error for reply in replies if reply.error), "")

@@ -10,7 +10,7 @@ from schemas.tasks import AnyTask
 from udfs.ask import inquiry_of
 from udfs.closed import ClosedInquiry
 from udfs.fitting import cap_of, windows_of
-from udfs.questions import Setting
+from udfs.questions import Asked, Setting
 from udfs.tokens import Tokens
 from udfs.wire import Reply
 
@@ -191,6 +191,28 @@ def test_windows_cover_the_text_and_the_surest_that_states_something_wins(tokens
     replies[1] = Reply(token_ids=closed.paths[0], logprobs=(math.log(0.5),), masses=(1.0,))
     answer = inquiry.answered(asked, replies)
     assert (answer.value, answer.confidence) == ('"refund"', pytest.approx(0.5))
+
+
+def test_a_label_fits_a_text_that_it_fits_in_one_window(tokens):
+    task = {"task": "multilabel", "name": "t", "from": ["m"], "labels": ["late", "rude", "odd"], "long_input": "window"}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    yes, no = inquiry.sets[0].paths
+
+    def said(path, p):
+        return Reply(path, logprobs=(math.log(p),), masses=(0.9,) * len(path))
+
+    replies = [said(yes, 0.7), said(no, 0.9), said(no, 0.6), said(no, 0.9), said(yes, 0.8), said(no, 0.9)]
+    answer = inquiry.answered(Asked(("text",), windows=2), replies)
+    assert answer.value == '["late","rude"]'
+    assert answer.scores == pytest.approx({"late": 0.7, "rude": 0.8, "odd": 0.4})
+    assert answer.confidence == pytest.approx(0.6)
+
+
+def test_a_window_that_failed_has_no_say(tokens):
+    inquiry = inquiry_of(TASKS.validate_python(TOPIC), setting(tokens))
+    good = Reply(inquiry.sets[0].paths[1], logprobs=(-0.1,), masses=(1.0,))
+    assert inquiry.answered(Asked(("x",), windows=2), [Reply(error="timeout"), good]).value == '"delivery"'
+    assert inquiry.answered(Asked(("x",), windows=2), [Reply(error="timeout")] * 2).error == "timeout"
 
 
 def test_a_cell_to_be_cleaned_is_never_cut(tokens):
