@@ -57,6 +57,7 @@ class Prompter:
         self._end = tokens.chat_frame[-1] if self._is_chat else ()
         # an endpoint's template is out of sight
         self._lead: str = getattr(tokens, "answer_lead", "")
+        self._fixed = sum(map(len, self._names)) + max(map(len, self._cues)) + len(self._end)
         self._heads = lru_cache(maxsize=len(sheet.examples) + 1)(self._head)
 
     def fit(self, values: Sequence[str | None], *, window: bool = False, whole: int | None = None) -> Fitted:
@@ -73,9 +74,8 @@ class Prompter:
             for value in values
         ]
         cells = [self._tokens.encode_cell(" " + text) if text else () for text in texts]
-        fixed = sum(map(len, self._names)) + max(map(len, self._cues)) + len(self._end)
         for kept in range(len(self._sheet.examples), -1, -1):
-            head, room = self._heads(kept), self._room - fixed - len(self._heads(kept))
+            head, room = self._heads(kept), self._room - self._fixed - len(self._heads(kept))
             notes: tuple[str, ...] = () if kept == len(self._sheet.examples) else ("examples_dropped",)
             if sum(map(len, cells)) <= room:
                 return Fitted((self._body(head, cells),), notes)
@@ -84,6 +84,11 @@ class Prompter:
     def finish(self, body: Ids, cue: int = 0) -> Ids:
         """The whole prompt: the body, one cue, and the template's end."""
         return (*body, *self._cues[cue], *self._end)
+
+    @property
+    def constant_tokens(self) -> int:
+        """Tokens of a prompt that are the same for every row and cannot be left out, as examples can."""
+        return len(self._heads(0)) + self._fixed
 
     @property
     def line_end(self) -> int:

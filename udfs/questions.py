@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from schemas.card import ModelCard
+from schemas.errors import JobFileError
 from schemas.tasks import AnyTask
 from udfs.closed_set import ClosedSet
-from udfs.fitting import Ids, Prompter, Speech
+from udfs.fitting import LEAST_TOKENS, Ids, Prompter, Speech
 from udfs.prompts import Sheet, sheet_of
 from udfs.wire import Read, Reply
 
@@ -97,6 +98,21 @@ class Inquiry(ABC):
     @abstractmethod
     def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
         """What the replies to one prompt's reads mean; none of them is an error."""
+
+    def check_room(self) -> None:
+        """Refuse a task that would leave every row over-long.
+
+        Raises:
+            JobFileError: beside the prompt's constant part no row of 16 tokens fits the context.
+        """
+        constant, context = self.prompter.constant_tokens, self.setting.max_model_len
+        if constant + LEAST_TOKENS + self.max_tokens > context:
+            unit = "characters" if self.setting.is_endpoint else "tokens"
+            raise JobFileError(
+                f"{self.task.name}: what the prompt says of the task takes {constant} {unit} and the answer up to"
+                f" {self.max_tokens}; of a context of {context} that leaves no room for a row.",
+                hint="Raise engine.max_model_len, or shorten labels, descriptions and instructions.",
+            )
 
     def asked(self, values: Sequence[str | None]) -> Asked:
         """Make one question's reads."""

@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 from tiny_model import write_model
 
 from schemas.card import ModelCard
+from schemas.errors import JobFileError
 from schemas.tasks import AnyTask
 from udfs.ask import inquiry_of
 from udfs.closed import ClosedInquiry
@@ -227,6 +228,26 @@ def test_instructions_that_fill_the_context_leave_rows_over_long(tokens):
     asked = inquiry.asked(["a"])
     assert asked.error == "over_long"
     assert inquiry.answered(asked, []).error == "over_long"
+
+
+@pytest.mark.parametrize("form", ["chat", "completion"])
+def test_a_task_that_leaves_no_row_any_room_is_refused_at_once(tokens, form):
+    labels = [f"label number {number}" for number in range(300)]
+    inquiry = inquiry_of(
+        TASKS.validate_python(TOPIC | {"labels": labels, "examples": []}), setting(tokens, prompt=form)
+    )
+    with pytest.raises(JobFileError, match=r"topic: .* of a context of 600 that leaves no room") as told:
+        inquiry.check_room()
+    assert "max_model_len" in told.value.hint
+
+
+def test_examples_make_no_task_too_large_and_the_count_is_that_of_the_prompt(tokens):
+    task = TOPIC | {"examples": [{"input": "word " * 400, "output": "other"}]}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    inquiry.check_room()
+    (read,) = inquiry.asked([" x" * 150]).reads
+    (bare,) = inquiry_of(TASKS.validate_python(TOPIC | {"examples": []}), setting(tokens)).asked([None]).reads
+    assert inquiry.prompter.constant_tokens == len(bare.prompt) < len(read.prompt)
 
 
 def test_a_cell_of_several_lines_is_shown_on_one_and_comes_back(tokens):
