@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from schemas.card import CARD_FILE, ModelCard
 from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
+from udfs.fit import weights_files
 from udfs.tokens import load_tokens
 
 SMOLLM2: Final = ModelCard(
@@ -43,7 +44,7 @@ def card_of(model: ModelRef, folder: Path) -> ModelCard:
 def parameters_of(folder: Path) -> int:
     """How many numbers the model's weights files hold, by their headers alone."""
     total = 0
-    for path in folder.glob("*.safetensors"):
+    for path in weights_files(folder):
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         total += sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")

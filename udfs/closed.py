@@ -1,6 +1,7 @@
 """Tasks whose answer is one of a closed set: classify, impute and answer with labels, match, multilabel."""
 
 import itertools
+import json
 import math
 import string
 from collections.abc import Sequence
@@ -106,12 +107,14 @@ class ClosedInquiry(Inquiry):
         return codes if len(codes) == len(labels) else ()
 
     def _build(self, spelled: tuple[str, ...], cue: int) -> ClosedSet:
-        tokens = self.setting.tokens
+        tokens, card = self.setting.tokens, self.setting.card
+        # a model that was not taught to stop ends a label as the prompt's examples do
+        ends_by_line = card.prompt == "completion" and not card.tuned
         return ClosedSet.build(
             spelled,
             lambda text: self.prompter.encode_answer(text, cue),
             garbage=tokens.garbage_id,
-            eos=tokens.eos_ids[0],
+            eos=self.prompter.line_end if ends_by_line else tokens.eos_ids[0],
         )
 
     def _forced(self, body: Ids, cue: int) -> list[Read]:
@@ -170,6 +173,19 @@ class EachLabel(ClosedInquiry):
             sure.append(two_sided(p))
             masses.append(mass)
         return Answered(dumps(chosen), lowest(sure), lowest(masses), scores, stated=len(chosen))
+
+    def combined(self, parts: Sequence[Answered]) -> Answered:
+        """Each label as the window has it that says yes to it most surely: a text fits a label if a part of it does."""
+        found = {name for part in parts for name in json.loads(part.value or "[]")}
+        chosen = [name for name in self.names if name in found]
+        scores = {
+            name: max(part.scores[name] for part in parts)
+            for name in self.names
+            if all(name in part.scores for part in parts)
+        }
+        sure = [two_sided(scores.get(name)) for name in self.names]
+        mass = lowest([part.label_mass for part in parts])
+        return Answered(dumps(chosen), lowest(sure), mass, scores, stated=len(chosen))
 
 
 def closed_inquiry(task: AnyTask, setting: Setting) -> ClosedInquiry | None:

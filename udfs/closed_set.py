@@ -18,6 +18,7 @@ TokenPath = tuple[int, ...]
 class ClosedSet:
     """Labels with the tokens that spell them.
 
+    `eos` is the token that ends a label where it stands: a template's end of turn, a plain prompt's line break.
     `garbage` is a special token that no label holds: the engine reports the allowed tokens' probability mass on it.
     `prior` holds a log-probability per token of each path (one more for the end of text where wanted), subtracted
     before the choice. `reads_end` has the mass of the end after a whole label reported too, which is 1 otherwise.
@@ -146,7 +147,10 @@ def _check(labels: Sequence[str], paths: Sequence[TokenPath], *, reserved: set[i
                 f"Labels {seen[path]!r} and {label!r} are the same tokens to the model.", hint="Rename or drop one."
             )
         if reserved.intersection(path):
-            raise JobFileError(f"Label {label!r} holds one of the model's control tokens.", hint="Reword the label.")
+            raise JobFileError(
+                f"Label {label!r} holds one of the model's control tokens, or the line break that ends a label.",
+                hint="Reword the label.",
+            )
         seen[path] = label
 
 

@@ -42,8 +42,16 @@ class Fit:
         return f"weights take {weights:.1f} of {memory:.1f} GiB; {rows} rows of full length at once"
 
 
-def fits(folder: Path, *, memory_bytes: int, max_model_len: int, max_num_seqs: int, dtype: str = "auto") -> Fit:
-    """Estimate whether the model in `folder`, served as `dtype`, fits into `memory_bytes`.
+def fits(
+    folder: Path,
+    *,
+    memory_bytes: int,
+    max_model_len: int,
+    max_num_seqs: int,
+    dtype: str = "auto",
+    tensor_parallel_size: int = 1,
+) -> Fit:
+    """Estimate whether the model in `folder`, served as `dtype`, fits into `memory_bytes` of each of its devices.
 
     Counts weights from the safetensors headers and keys and values of every layer; sliding windows and
     compressed caches would need less.
@@ -52,8 +60,8 @@ def fits(folder: Path, *, memory_bytes: int, max_model_len: int, max_num_seqs: i
     text_config = config.get("text_config", config)
     served = dtype if dtype != "auto" else str(text_config.get("dtype") or text_config.get("torch_dtype") or "bfloat16")
     value_bytes = _SERVED_BYTES.get(served.removeprefix("torch."), 2)
-    weights = sum(_weights_bytes(path, value_bytes) for path in folder.glob("*.safetensors"))
-    per_token = _kv_values_per_token(text_config) * value_bytes
+    weights = sum(_weights_bytes(path, value_bytes) for path in weights_files(folder)) // tensor_parallel_size
+    per_token = _kv_values_per_token(text_config, tensor_parallel_size) * value_bytes
     fixed = weights + int(weights * _OVERHEAD_SHARE) + _OVERHEAD_BYTES
     one_sequence = per_token * max_model_len
     return Fit(
@@ -66,11 +74,21 @@ def fits(folder: Path, *, memory_bytes: int, max_model_len: int, max_num_seqs: i
     )
 
 
-def _kv_values_per_token(config: dict[str, Any]) -> int:
+def weights_files(folder: Path) -> list[Path]:
+    """The files that an engine loads: those of the index where there is one, and all safetensors otherwise."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+        return [folder / name for name in sorted(set(named))]
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _kv_values_per_token(config: dict[str, Any], devices: int) -> int:
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    return int(2 * config["num_hidden_layers"] * kv_heads * head_dim)
+    # heads are dealt out whole; where there are fewer than devices, some are held twice
+    return int(2 * config["num_hidden_layers"] * -(-kv_heads // devices) * head_dim)
 
 
 def _weights_bytes(path: Path, value_bytes: int) -> int:

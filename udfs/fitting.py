@@ -55,6 +55,9 @@ class Prompter:
         self._cues = [tokens.encode_cell(f"\n{cue}") for cue in sheet.cues]
         self._gap = tokens.encode_cell(GAP)
         self._end = tokens.chat_frame[-1] if self._is_chat else ()
+        # an endpoint's template is out of sight
+        self._lead: str = getattr(tokens, "answer_lead", "")
+        self._fixed = sum(map(len, self._names)) + max(map(len, self._cues)) + len(self._end)
         self._heads = lru_cache(maxsize=len(sheet.examples) + 1)(self._head)
 
     def fit(self, values: Sequence[str | None], *, window: bool = False, whole: int | None = None) -> Fitted:
@@ -71,9 +74,8 @@ class Prompter:
             for value in values
         ]
         cells = [self._tokens.encode_cell(" " + text) if text else () for text in texts]
-        fixed = sum(map(len, self._names)) + max(map(len, self._cues)) + len(self._end)
         for kept in range(len(self._sheet.examples), -1, -1):
-            head, room = self._heads(kept), self._room - fixed - len(self._heads(kept))
+            head, room = self._heads(kept), self._room - self._fixed - len(self._heads(kept))
             notes: tuple[str, ...] = () if kept == len(self._sheet.examples) else ("examples_dropped",)
             if sum(map(len, cells)) <= room:
                 return Fitted((self._body(head, cells),), notes)
@@ -83,10 +85,20 @@ class Prompter:
         """The whole prompt: the body, one cue, and the template's end."""
         return (*body, *self._cues[cue], *self._end)
 
+    @property
+    def constant_tokens(self) -> int:
+        """Tokens of a prompt that are the same for every row and cannot be left out, as examples can."""
+        return len(self._heads(0)) + self._fixed
+
+    @property
+    def line_end(self) -> int:
+        """The token that ends an answer in the examples of a plain prompt: the break before the next text."""
+        return self._names[0][0]
+
     def encode_answer(self, text: str, cue: int = 0) -> Ids:
-        """Tokens of an answer as they follow the cue: the tokens of cue and answer written in one go."""
+        """Tokens of an answer as they follow the prompt: of cue and answer written in one go, or as a template does."""
         if self._is_chat:
-            return self._tokens.encode_cell(text)
+            return self._tokens.encode_cell(self._lead + text)
         asked = self._sheet.cues[cue]
         before, both = self._tokens.encode_cell(asked), self._tokens.encode_cell(f"{asked} {text}")
         return both[len(before) :] if both[: len(before)] == before else self._tokens.encode_cell(f" {text}")

@@ -130,6 +130,32 @@ class Struct(Inquiry):
             stated=sum(value not in (None, []) for value in found.values.values()),
         )
 
+    def combined(self, parts: Sequence[Answered]) -> Answered:
+        """Each field as the window has it that states it most surely; null as the least sure of all has it."""
+        rows = [json.loads(part.value or "{}") for part in parts]
+
+        def says(place: int, name: str) -> tuple[bool, float]:
+            score, is_stated = parts[place].scores.get(name, 0.0), rows[place][name] not in (None, [])
+            return is_stated, score if is_stated else -score
+
+        places = {name: max(range(len(rows)), key=lambda place: says(place, name)) for name in self.attributes}
+        values = {name: rows[place][name] for name, place in places.items()}
+        scores = {name: parts[place].scores.get(name) for name, place in places.items()}
+        # a note of one field goes with the window that the field is taken from
+        notes = (
+            note
+            for place, part in enumerate(parts)
+            for note in part.notes
+            if (places[note.partition(":")[2]] == place if ":" in note else place in places.values())
+        )
+        return Answered(
+            dumps(values),
+            lowest(list(scores.values())),
+            scores={name: score for name, score in scores.items() if score is not None},
+            notes=tuple(dict.fromkeys(notes)),
+            stated=sum(value not in (None, []) for value in values.values()),
+        )
+
     def _is_copied(self, name: str) -> bool:
         attribute = self.attributes[name]
         return attribute.type == "string" or (attribute.type == "list" and attribute.of == "string")

@@ -6,6 +6,8 @@ from pathlib import Path
 from schemas.errors import EnvironmentProblem
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt"]
+# The same weights once more, in their maker's own layout.
+_UNWANTED = ["consolidated*"]
 
 
 def download(hub: str, revision: str, folder: Path) -> None:
@@ -23,7 +25,7 @@ def download(hub: str, revision: str, folder: Path) -> None:
             f"{hub} is fetched with huggingface_hub, which is not installed", hint="pip install 'burnish[demo]'"
         ) from error
     try:
-        snapshot_download(hub, revision=revision, local_dir=folder, allow_patterns=_WANTED)
+        snapshot_download(hub, revision=revision, local_dir=folder, allow_patterns=_WANTED, ignore_patterns=_UNWANTED)
         # What the download keeps about itself is of no use once the folder is complete.
         shutil.rmtree(folder / ".cache", ignore_errors=True)
     except GatedRepoError as error:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
+from udfs.fit import weights_files
 from udfs.hub import download
 
 # Raised when the conversion writes other files than before, so that old ones are not taken for new ones.
@@ -143,6 +144,8 @@ def check_folder(folder: Path) -> None:
         )
     if not any(folder.glob("*.safetensors")):
         raise EnvironmentProblem(f"model folder {folder} holds no *.safetensors", hint="save it as safetensors")
+    if absent := [path.name for path in weights_files(folder) if not path.is_file()]:
+        raise EnvironmentProblem(f"model folder {folder} lacks {', '.join(absent[:3])}, which its index names")
     for name in ("config.json", "tokenizer_config.json"):
         if (folder / name).is_file() and "auto_map" in _read_json(folder / name):
             raise EnvironmentProblem(

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from schemas.card import ModelCard
+from schemas.errors import JobFileError
 from schemas.tasks import AnyTask
 from udfs.closed_set import ClosedSet
-from udfs.fitting import Ids, Prompter, Speech
+from udfs.fitting import LEAST_TOKENS, Ids, Prompter, Speech
 from udfs.prompts import Sheet, sheet_of
 from udfs.wire import Read, Reply
 
@@ -98,6 +99,21 @@ class Inquiry(ABC):
     def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
         """What the replies to one prompt's reads mean; none of them is an error."""
 
+    def check_room(self) -> None:
+        """Refuse a task that would leave every row over-long.
+
+        Raises:
+            JobFileError: beside the prompt's constant part no row of 16 tokens fits the context.
+        """
+        constant, context = self.prompter.constant_tokens, self.setting.max_model_len
+        if constant + LEAST_TOKENS + self.max_tokens > context:
+            unit = "characters" if self.setting.is_endpoint else "tokens"
+            raise JobFileError(
+                f"{self.task.name}: what the prompt says of the task takes {constant} {unit} and the answer up to"
+                f" {self.max_tokens}; of a context of {context} that leaves no room for a row.",
+                hint="Raise engine.max_model_len, or shorten labels, descriptions and instructions.",
+            )
+
     def asked(self, values: Sequence[str | None]) -> Asked:
         """Make one question's reads."""
         values = tuple(values)
@@ -109,16 +125,19 @@ class Inquiry(ABC):
         return Asked(values, reads, len(fitted.bodies), fitted.notes)
 
     def answered(self, asked: Asked, replies: Sequence[Reply]) -> Answered:
-        """Make one answer: that of the window that states most, the surest among equals."""
+        """Make one answer of the windows' ones; a window that failed has no say where another did not."""
         if asked.error:
             return Answered(error=asked.error)
         each = len(replies) // asked.windows
         parts = [replies[start : start + each] for start in range(0, len(replies), each)]
         found = [self._of_window(asked.values, part) for part in parts]
-        best = max(
-            found, key=lambda one: (not one.error, one.stated, -1.0 if one.confidence is None else one.confidence)
-        )
-        return replace(best, notes=(*asked.notes, *best.notes))
+        good = [one for one in found if not one.error]
+        whole = self.combined(good) if len(good) > 1 else (good or found)[0]
+        return replace(whole, notes=(*asked.notes, *whole.notes))
+
+    def combined(self, parts: Sequence[Answered]) -> Answered:
+        """One answer of several windows' ones: that which states most, the surest among equals."""
+        return max(parts, key=lambda one: (one.stated, -1.0 if one.confidence is None else one.confidence))
 
     def _of_window(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
         failed = next((reply.error for reply in replies if reply.error), "")

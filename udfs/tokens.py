@@ -20,6 +20,7 @@ from schemas.errors import EnvironmentProblem
 CONTROL_LIKE = re.compile(r"^[<\[].*[>\]]$", re.DOTALL)
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>")
 SYSTEM_MARK, USER_MARK = "\ue000burnish system\ue001", "\ue000burnish user\ue001"
+ANSWER_MARK = "\ue000burnish answer\ue001"
 # Templates that print today's date would give each night another prompt.
 FIXED_DAY = datetime(2025, 1, 1, tzinfo=UTC)
 ANCHOR = "\n"
@@ -119,9 +120,11 @@ class Tokens:
 
     @cached_property
     def eos_ids(self) -> tuple[int, ...]:
-        """Tokens that end an answer, the configured one first."""
+        """Tokens that end an answer: first the one that the chat template puts there, then the configured ones."""
         named = self._special("eos_token")
-        found = [] if named is None else [self._trusted.token_to_id(named)]
+        after = self.encode_trusted(self._answer_frame[1])
+        found: list[Any] = [token for token in after if token in self.control_ids][:1]
+        found += [] if named is None else [self._trusted.token_to_id(named)]
         for file in ("generation_config.json", "config.json"):
             value = _json_of(self.folder / file).get("eos_token_id")
             found += value if isinstance(value, list) else [value]
@@ -171,6 +174,24 @@ class Tokens:
         """
         return self._frame(with_system=True)
 
+    @property
+    def answer_lead(self) -> str:
+        """The blank that the chat template puts between its prompt and an answer; mostly there is none."""
+        return self._answer_frame[0]
+
+    @cached_property
+    def _answer_frame(self) -> tuple[str, str]:
+        """What the template puts before an answer, beyond its prompt, and after it; nothing where that is hidden."""
+        asks = [{"role": "user", "content": USER_MARK}]
+        try:
+            prompt = self._render(asks)
+            whole = self._render([*asks, {"role": "assistant", "content": ANSWER_MARK}], with_prompt=False)
+        except (TemplateError, EnvironmentProblem):
+            return "", ""
+        before, found, after = whole.partition(ANSWER_MARK)
+        lead = before.removeprefix(prompt)
+        return (lead if lead.isspace() else ""), (after if found else "")
+
     def _frame(self, *, with_system: bool) -> tuple[tuple[int, ...], ...]:
         marks = [SYSTEM_MARK, USER_MARK] if with_system else [USER_MARK]
         roles = ["system", "user"] if with_system else ["user"]
@@ -191,7 +212,7 @@ class Tokens:
             pieces.append(before)
         return tuple(self.encode_trusted(piece) for piece in (*pieces, text))
 
-    def _render(self, messages: list[dict[str, str]]) -> str:
+    def _render(self, messages: list[dict[str, str]], *, with_prompt: bool = True) -> str:
         source = self._template_text()
         if not source:
             raise EnvironmentProblem(
@@ -202,7 +223,7 @@ class Tokens:
         world.globals["strftime_now"] = FIXED_DAY.strftime
         return world.from_string(source).render(
             messages=messages,
-            add_generation_prompt=True,
+            add_generation_prompt=with_prompt,
             enable_thinking=False,
             bos_token=self._special("bos_token") or "",
             eos_token=self._special("eos_token") or "",

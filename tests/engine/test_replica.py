@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
-from udfs.client import Client
+from udfs.client import BEAT, Client
 from udfs.closed_set import ClosedSet
 from udfs.engine_command import ReplicaSpec
 from udfs.models import stage
@@ -157,6 +157,13 @@ def test_free_and_schema_reads_in_the_same_batch_are_untouched(replica, tokenize
     for reply in mixed[8:10]:
         assert tokenizer.decode(list(reply.token_ids), skip_special_tokens=True) in ('{"a":"x"}', '{"a":"y"}')
     assert all(made.label_of(reply.token_ids) for reply in mixed[10:])
+
+
+def test_every_step_leaves_the_mark_that_tells_slow_from_stuck(replica, tokenizer):
+    before = time.time()
+    time.sleep(1.5)
+    ask(replica, [Read(encode(tokenizer, "Hello"), 4)])
+    assert (replica.choices_dir / BEAT).stat().st_mtime > before
 
 
 def test_what_the_engine_refuses_is_said_of_that_row_only(replica, tokenizer):

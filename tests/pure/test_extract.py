@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from pydantic import TypeAdapter
@@ -8,7 +9,7 @@ from schemas.card import ModelCard
 from schemas.tables import HOLDING_NOTES
 from schemas.tasks import AnyTask, Extract
 from udfs.free import Struct
-from udfs.questions import Answered, Setting
+from udfs.questions import Answered, Asked, Setting
 from udfs.tokens import Tokens
 from udfs.wire import Reply
 
@@ -34,9 +35,9 @@ def inquiry(tmp_path_factory):
     return Struct(ORDER, Setting(tokens, ModelCard(prompt="completion"), 600))
 
 
-def replied(inquiry: Struct, fields: dict[str, object]) -> Reply:
+def replied(inquiry: Struct, fields: dict[str, object], *, p: float = 0.9) -> Reply:
     ids = inquiry.setting.tokens.encode_cell(json.dumps(PLAIN | fields))
-    return Reply(ids, (-0.1,) * len(ids), finish="stop")
+    return Reply(ids, (math.log(p),) * len(ids), finish="stop")
 
 
 def read(inquiry: Struct, fields: dict[str, object]) -> Answered:
@@ -65,3 +66,24 @@ def test_what_the_schema_may_have_cut_is_noted_and_held_back(inquiry):
 
 def test_an_item_has_room_for_a_product_name(inquiry):
     assert bounds(inquiry, "items")["items"]["maxLength"] >= 48
+
+
+def test_each_field_is_that_of_the_window_that_states_it_most_surely(inquiry):
+    nothing = dict.fromkeys(ORDER.attributes)
+    windows = [
+        replied(inquiry, nothing | {"buyer": "Bob", "items": ["rug"], "sizes": []}, p=0.7),
+        replied(inquiry, nothing | {"buyer": "Ann", "items": ["lamp", "x" * 90]}, p=0.8),
+        replied(inquiry, nothing, p=0.6),
+    ]
+    found = inquiry.answered(Asked(("text",), windows=3, notes=("windowed",)), windows)
+    assert json.loads(found.value) == {"buyer": "Ann", "items": ["lamp", "x" * 90], "sizes": None, "day": None}
+    assert found.scores == pytest.approx({"buyer": 0.8, "items": 0.8, "sizes": 0.6, "day": 0.6})
+    assert (found.confidence, found.stated) == (pytest.approx(0.6), 2)
+    assert found.notes == ("windowed", "at_limit:items")
+
+
+def test_a_note_of_a_field_goes_with_its_window(inquiry):
+    windows = [replied(inquiry, {"day": "2026-02-30", "buyer": None}), replied(inquiry, {}, p=0.8)]
+    found = inquiry.answered(Asked(("text",), windows=2), windows)
+    assert json.loads(found.value)["day"] == "2026-02-03"
+    assert found.notes == ()

@@ -8,7 +8,9 @@ import pytest
 
 from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
+from udfs.cards import parameters_of
 from udfs.fit import fits
+from udfs.hub import download
 from udfs.models import _build_once, cache_folder, digest_of, stage, staged_folder
 
 CONFIG = {"num_attention_heads": 8, "num_key_value_heads": 2, "hidden_size": 64, "num_hidden_layers": 4}
@@ -154,3 +156,40 @@ def test_weights_count_as_they_are_served(folder, stored, served):
     write_weights(folder / "model.safetensors", bytes(4096), dtype=stored)
     fit = fits(folder, memory_bytes=1024**3, max_model_len=64, max_num_seqs=1, dtype="bfloat16")
     assert fit.weights_bytes == served
+
+
+def test_weights_that_lie_there_twice_count_once(folder):
+    write_weights(folder / "consolidated.safetensors", bytes(4096))
+    index = {"weight_map": {"w": "model.safetensors", "v": "model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert parameters_of(folder) == 1024
+    fit = fits(folder, memory_bytes=1024**3, max_model_len=64, max_num_seqs=1, dtype="float32")
+    assert fit.weights_bytes == 4096
+
+
+def test_several_devices_share_weights_and_keys(folder):
+    one = {"memory_bytes": 1024**3, "max_model_len": 64, "max_num_seqs": 1, "dtype": "float32"}
+
+    def fit(devices):
+        return fits(folder, tensor_parallel_size=devices, **one)
+
+    assert (fit(2).weights_bytes, fit(2).kv_bytes_per_token) == (2048, fit(1).kv_bytes_per_token // 2)
+    # two heads of keys: four devices hold each of them twice
+    assert fit(4).kv_bytes_per_token == fit(2).kv_bytes_per_token
+
+
+def test_a_download_leaves_the_second_copy_of_the_weights_behind(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    asked = {}
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **settings: asked.update(settings))
+    download("someone/model", "a" * 40, tmp_path)
+    listed = ["model.safetensors", "consolidated.safetensors", "consolidated.00.pth", "tokenizer.json", "run.py"]
+    wanted = {name: asked[name] for name in ("allow_patterns", "ignore_patterns")}
+    assert list(hub.utils.filter_repo_objects(listed, **wanted)) == ["model.safetensors", "tokenizer.json"]
+
+
+def test_a_folder_that_lacks_a_file_of_its_index_is_refused(folder):
+    index = {"weight_map": {"w": "model.safetensors", "v": "model-2.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(EnvironmentProblem, match=r"lacks model-2\.safetensors"):
+        stage(ModelRef(path=str(folder)))

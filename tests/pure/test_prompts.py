@@ -6,11 +6,12 @@ from pydantic import TypeAdapter
 from tiny_model import write_model
 
 from schemas.card import ModelCard
+from schemas.errors import JobFileError
 from schemas.tasks import AnyTask
 from udfs.ask import inquiry_of
 from udfs.closed import ClosedInquiry
 from udfs.fitting import cap_of, windows_of
-from udfs.questions import Setting
+from udfs.questions import Asked, Setting
 from udfs.tokens import Tokens
 from udfs.wire import Reply
 
@@ -193,6 +194,28 @@ def test_windows_cover_the_text_and_the_surest_that_states_something_wins(tokens
     assert (answer.value, answer.confidence) == ('"refund"', pytest.approx(0.5))
 
 
+def test_a_label_fits_a_text_that_it_fits_in_one_window(tokens):
+    task = {"task": "multilabel", "name": "t", "from": ["m"], "labels": ["late", "rude", "odd"], "long_input": "window"}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    yes, no = inquiry.sets[0].paths
+
+    def said(path, p):
+        return Reply(path, logprobs=(math.log(p),), masses=(0.9,) * len(path))
+
+    replies = [said(yes, 0.7), said(no, 0.9), said(no, 0.6), said(no, 0.9), said(yes, 0.8), said(no, 0.9)]
+    answer = inquiry.answered(Asked(("text",), windows=2), replies)
+    assert answer.value == '["late","rude"]'
+    assert answer.scores == pytest.approx({"late": 0.7, "rude": 0.8, "odd": 0.4})
+    assert answer.confidence == pytest.approx(0.6)
+
+
+def test_a_window_that_failed_has_no_say(tokens):
+    inquiry = inquiry_of(TASKS.validate_python(TOPIC), setting(tokens))
+    good = Reply(inquiry.sets[0].paths[1], logprobs=(-0.1,), masses=(1.0,))
+    assert inquiry.answered(Asked(("x",), windows=2), [Reply(error="timeout"), good]).value == '"delivery"'
+    assert inquiry.answered(Asked(("x",), windows=2), [Reply(error="timeout")] * 2).error == "timeout"
+
+
 def test_a_cell_to_be_cleaned_is_never_cut(tokens):
     task = {"task": "clean", "name": "phone", "rules": "digits", "context": ["note"]}
     inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
@@ -205,6 +228,26 @@ def test_instructions_that_fill_the_context_leave_rows_over_long(tokens):
     asked = inquiry.asked(["a"])
     assert asked.error == "over_long"
     assert inquiry.answered(asked, []).error == "over_long"
+
+
+@pytest.mark.parametrize("form", ["chat", "completion"])
+def test_a_task_that_leaves_no_row_any_room_is_refused_at_once(tokens, form):
+    labels = [f"label number {number}" for number in range(300)]
+    inquiry = inquiry_of(
+        TASKS.validate_python(TOPIC | {"labels": labels, "examples": []}), setting(tokens, prompt=form)
+    )
+    with pytest.raises(JobFileError, match=r"topic: .* of a context of 600 that leaves no room") as told:
+        inquiry.check_room()
+    assert "max_model_len" in told.value.hint
+
+
+def test_examples_make_no_task_too_large_and_the_count_is_that_of_the_prompt(tokens):
+    task = TOPIC | {"examples": [{"input": "word " * 400, "output": "other"}]}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
+    inquiry.check_room()
+    (read,) = inquiry.asked([" x" * 150]).reads
+    (bare,) = inquiry_of(TASKS.validate_python(TOPIC | {"examples": []}), setting(tokens)).asked([None]).reads
+    assert inquiry.prompter.constant_tokens == len(bare.prompt) < len(read.prompt)
 
 
 def test_a_cell_of_several_lines_is_shown_on_one_and_comes_back(tokens):
@@ -235,6 +278,25 @@ def test_a_label_read_alone_has_its_end_read_where_another_label_goes_on(tokens)
     assert [json.loads(closed.json)["reads_end"] for closed in (menu, *alone)] == [False, True, True]
     short, long = inquiry.asked(["Where is it?"]).reads
     assert (short.max_tokens, long.max_tokens) == (len(alone[0].paths[0]) + 1, len(alone[1].paths[0]))
+
+
+@pytest.mark.parametrize(
+    ("card", "end"),
+    [
+        ({"prompt": "chat"}, "<|end|>"),
+        ({"prompt": "completion", "tuned": True}, "<|end|>"),
+        ({"prompt": "completion", "tuned": False}, "\n"),
+    ],
+)
+def test_a_label_ends_as_the_prompt_has_taught_the_model(tokens, card, end):
+    task = TOPIC | {"labels": ["card", "card lost"], "examples": [{"input": "Where?", "output": "card"}]}
+    (closed,) = inquiry_of(TASKS.validate_python(task), setting(tokens, **card)).sets
+    assert tokens.decode((closed.eos,)) == end
+    assert closed.label_of((*closed.paths[0], closed.eos)) == "card"
+    assert closed.eos in closed.stop_token_ids
+    if not card.get("tuned", True):
+        shown = tokens.encode_cell("Label: card\n\nText:")
+        assert shown[len(tokens.encode_cell("Label: card"))] == closed.eos
 
 
 def test_with_every_label_read_the_answer_is_the_likeliest_whole_label(tokens):

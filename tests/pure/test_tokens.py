@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 from tiny_model import CONTROL, TEMPLATE, write_model, write_sentencepiece_model
 
 from schemas.errors import EnvironmentProblem
+from udfs.fitting import Prompter
+from udfs.prompts import Sheet
 from udfs.tokens import Tokens, clean_text
 
 
@@ -77,6 +79,45 @@ def test_a_template_prints_the_same_day_every_day(tmp_path):
 def test_end_and_garbage_are_different_control_tokens(tokens):
     assert tokens.eos_ids[0] == 0
     assert tokens.garbage_id in tokens.control_ids - set(tokens.eos_ids)
+
+
+def test_what_the_template_puts_after_an_answer_ends_one_whatever_the_configuration_says(tmp_path):
+    folder = write_model(tmp_path, template=TEMPLATE.replace("<|end|>", "<|spare|>"))
+    tokens = Tokens(folder)
+    ended = [tokens.decode((token,)) for token in tokens.eos_ids]
+    assert ended == ["<|spare|>", "<|end|>"]
+    assert tokens.garbage_id not in tokens.eos_ids
+    (folder / "chat_template.jinja").unlink()
+    assert Tokens(folder).eos_ids == tokens.eos_ids[1:]
+
+
+def test_a_template_that_shows_no_answer_leaves_the_configured_end(tmp_path):
+    shy = "{% if messages[-1]['role'] == 'assistant' %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE
+    assert Tokens(write_model(tmp_path, template=shy)).eos_ids[0] == 0
+
+
+LLAMA_2 = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'system' %}{{ raise_exception('no') }}"
+    "{% elif message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message['content'] + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("prepends", [True, False])
+def test_an_answer_is_spelled_with_the_blank_that_the_template_puts_before_it(tmp_path, prepends):
+    folder = write_sentencepiece_model(tmp_path, prepends=prepends)
+    (folder / "chat_template.jinja").write_text(LLAMA_2)
+    tokens = Tokens(folder)
+    assert tokens.answer_lead == " "
+    assert tokens.decode((tokens.eos_ids[0],)) == "</s>"
+    sheet = Sheet("Choose.", (), ("Text",), ("Label:",))
+    prompter = Prompter(tokens, sheet, form="chat", room=100)
+    assert prompter.encode_answer("refund") == tokens.encode_cell(" refund")
+    assert Prompter(tokens, sheet, form="completion", room=100).encode_answer("refund") == tokens.encode_cell(" refund")
+
+
+def test_a_template_without_such_a_blank_has_no_lead(tokens):
+    assert tokens.answer_lead == ""
 
 
 def test_words_after_a_cue_are_the_tokens_of_both_together(tokens):
