@@ -180,6 +180,12 @@ def _check_model(model: ModelRef, engine: Engine, *, on_gpu: bool) -> Iterator[C
         max_model_len=engine.max_model_len,
         max_num_seqs=engine.max_num_seqs or _USUAL_SEQUENCES,
         dtype=str(engine.vllm.get("dtype", "auto" if on_gpu else "float32")),
+        tensor_parallel_size=_devices(engine),
     )
     hint = "" if fit.ok else "take a smaller model, a lower engine.max_model_len, or a machine with more memory"
     yield Check("fit", fit.ok, fit.sentence, hint)
+
+
+def _devices(engine: Engine) -> int:
+    named = {name.lstrip("-").replace("-", "_"): value for name, value in engine.vllm.items()}
+    return int(named.get("tensor_parallel_size", 1))

@@ -62,6 +62,8 @@ def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Prep
     store = store_of(job)
     scope = open_scope(spark, job, options)
     model = ready_model(scope.job)
+    for task in scope.tasks:
+        model.inquiry(task).check_room()
     fingerprints = {task.name: model.fingerprint(task) for task in scope.tasks}
     known = comparable(spark, store, scope) if options.keep_old else None
     cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known)
@@ -79,7 +81,8 @@ def to_ask(spark: SparkSession, prepared: Prepared) -> DataFrame:
     Adds `input_bytes`, and `bucket`: 0 to 99,999, the question's place in the order of asking.
     """
     asked = cells_.questions(prepared.cells, max_rows=prepared.job.limits.max_rows)
-    known = answers_by_question(spark, prepared.store, sorted(set(prepared.cells.fingerprints.values())))
+    fingerprints = sorted(set(prepared.cells.fingerprints.values()))
+    known = answers_by_question(spark, prepared.store, fingerprints, wanted=asked)
     done = settled(known, retry_failed=prepared.options.retry_failed).select("question_id")
     size = F.aggregate(
         "inputs", F.lit(0).cast("bigint"), lambda total, value: total + F.coalesce(F.octet_length(value), F.lit(0))
@@ -134,8 +137,9 @@ def refuse_reasking(spark: SparkSession, prepared: Prepared) -> None:
 
 def unanswered(spark: SparkSession, prepared: Prepared) -> dict[str, int]:
     """Count, of the cells whose fingerprint changed, those that the answers table does not know either."""
-    known = answers_by_question(spark, prepared.store, sorted(set(prepared.cells.fingerprints.values())))
     cells = cells_.to_do(prepared.cells, prefixes=("ask:fingerprint",)).select("task", "question_id")
+    fingerprints = sorted(set(prepared.cells.fingerprints.values()))
+    known = answers_by_question(spark, prepared.store, fingerprints, wanted=cells)
     left = cells.join(known.where("status = 'ok'").select("question_id"), "question_id", "left_anti")
     return {prepared.tasks[row["task"]].name: int(row["count"]) for row in left.groupBy("task").count().collect()}
 

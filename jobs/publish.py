@@ -28,11 +28,13 @@ class Turn:
 
     `interim`: a publish in the middle of a run, where rows with a pending cell wait for a later one.
     `follows`: an earlier publish of the same run wrote rows, of which the plan's picture is out of date.
+    `is_small`: few of the cells in scope are staged, so that most answers on record are none of theirs.
     """
 
     run_id: str
     interim: bool = False
     follows: bool = False
+    is_small: bool = False
 
 
 def publish(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) -> Published:
@@ -57,10 +59,11 @@ def publish(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) 
 
 def stage(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) -> DataFrame:
     """Write the judged cells, one row per key, to the store's `staged` table and return it read back."""
-    answers = answers_by_question(spark, store, sorted(set(cells.fingerprints.values())))
     wanted = cells_.to_do(cells, prefixes=(cells_.TO_ASK, *cells_.WRITTEN_STATES))
     if turn.follows:
         wanted = _with_rows(wanted, _written_rows(spark, cells, run_id=turn.run_id), cells, how="left_anti")
+    fingerprints = sorted(set(cells.fingerprints.values()))
+    answers = answers_by_question(spark, store, fingerprints, wanted=wanted if turn.is_small else None)
     judged = judge(wanted, answers, cells)
     keys = [f"k{at}" for at in range(len(cells.scope.job.key))]
     gathered = _by_row(judged, keys, tasks=len(cells.scope.tasks))

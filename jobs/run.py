@@ -19,12 +19,13 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from jobs import cells as cells_
 from jobs import lake
 from jobs.asking import Cluster, spec_of
 from jobs.estimate import estimates, totals
 from jobs.leavers import count_leavers, delete_leavers
 from jobs.outcome import ColumnOutcome, Published, confirm
-from jobs.plan import duration
+from jobs.plan import cached_share, duration
 from jobs.prepare import Prepared, describe, prepare, rate_of, refuse_reasking, remarks, to_ask
 from jobs.progress import Reporter
 from jobs.publish import Turn, publish
@@ -35,6 +36,7 @@ from schemas.options import RunOptions
 from schemas.tables import QUESTIONS, RUNS, STATUSES, ddl
 
 QUESTIONS_PER_FILE = 500_000
+SMALL_SHARE = 0.1  # of the cells in scope; fewer look up their own answers instead of ranking all
 
 # what becomes of a cell that had something to ask, once it is no longer pending
 DECIDED = ("accepted", "unchanged", "review", "failed")
@@ -111,8 +113,7 @@ class Night:
         bounds = Bounds(deadline=deadline, max_tokens=job.limits.max_tokens)
         rate, _ = rate_of(self.spark, prepared, cluster)
         self.asking = Asking(desk, self.progress, rate=rate, bounds=bounds)
-        cells = prepared.count("ask")
-        with Reporter(self.progress, cached_share=1 - questions / cells if cells else 0.0) as reporter:
+        with Reporter(self.progress, cached_share=cached_share(prepared, questions)) as reporter:
             self.asking.run(every=lambda: self._tick(reporter))
 
     def _tick(self, reporter: Reporter) -> None:
@@ -141,7 +142,10 @@ class Night:
     def publish(self, *, interim: bool = False) -> None:
         """Write what is answered so far into the target."""
         self.check_interrupt()
-        turn = Turn(self.run_id, interim=interim, follows=self.published is not None and self.published.writes)
+        prepared, follows = self.prepared, self.published is not None and self.published.writes
+        staged = prepared.count(cells_.TO_ASK, *cells_.WRITTEN_STATES)
+        is_small = staged < SMALL_SHARE * prepared.rows * len(prepared.tasks)
+        turn = Turn(self.run_id, interim=interim, follows=follows, is_small=is_small)
         found = publish(self.spark, self.prepared.cells, self.prepared.store, turn=turn)
         if self.published is None:
             self.published = found
@@ -321,7 +325,7 @@ class RunResult:
             "answered": asked.answered,
             "failed": asked.failed,
             "failed_share": round(self.failed_share, 6),
-            "cached_share": 1 - asked.questions / cells if cells else 1.0,
+            "cached_share": cached_share(self.prepared, asked.questions),
             "prompt_tokens": asked.prompt_tokens,
             "completion_tokens": asked.completion_tokens,
             "cached_tokens": asked.cached_tokens,

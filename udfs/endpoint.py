@@ -60,6 +60,7 @@ class EndpointTokens:
     eos_ids: tuple[int, ...] = (END,)
     garbage_id = GARBAGE
     newline_ids: tuple[int, ...] = (10,)
+    answer_lead = ""
 
     def __init__(self) -> None:
         """Start with no pieces filed."""

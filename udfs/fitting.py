@@ -28,6 +28,10 @@ class Speech(Protocol):
     def chat_frame(self) -> tuple[Ids, ...]:
         """What stands round system and user text."""
 
+    @property
+    def answer_lead(self) -> str:
+        """The blank that the template puts before an answer, if any."""
+
     def encode_cell(self, text: str) -> Ids:
         """Tokens of text that holds no control token."""
 
@@ -56,7 +60,7 @@ class Prompter:
         self._gap = tokens.encode_cell(GAP)
         self._end = tokens.chat_frame[-1] if self._is_chat else ()
         # an endpoint's template is out of sight
-        self._lead: str = getattr(tokens, "answer_lead", "")
+        self._lead = tokens.answer_lead
         self._fixed = sum(map(len, self._names)) + max(map(len, self._cues)) + len(self._end)
         self._heads = lru_cache(maxsize=len(sheet.examples) + 1)(self._head)
 
