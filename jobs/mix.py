@@ -21,7 +21,7 @@ from schemas.messages import Message
 from schemas.mix import Generated, JobRows, MixFile
 from schemas.tables import ddl
 from schemas.training_row import TRAINING_ROWS
-from udfs.ask import inquiry_of
+from udfs.ask import code_digest, inquiry_of
 from udfs.cards import card_of
 from udfs.conversations import encode_conversation
 from udfs.generated import NEEDS_FAKER, check_faker
@@ -185,7 +185,7 @@ def _spec(spark: SparkSession, plan: MixPlan) -> MixSpec:
     for job in plan.jobs.values():
         for task in resolve_labels(spark, job).columns:
             inquiry_of(task, Setting(tokens, card, file.longest))
-    return MixSpec(file.model, staged.digest, card, file.form, file.longest, file.seed)
+    return MixSpec(file.model, staged.digest, card, file.form, file.longest, file.seed, code_digest())
 
 
 def _ranked(records: DataFrame) -> DataFrame:

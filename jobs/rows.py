@@ -39,8 +39,16 @@ def _read_file(spark: SparkSession, file: str) -> DataFrame:
         # as spreadsheets and Python write it: a quote inside quotes is doubled, a text may have several lines
         reader = reader.option("header", "true").option("multiLine", "true").option("escape", '"')
     if suffix == "json":
+        _check_array(spark, file)
         reader = reader.option("multiLine", "true")
     return reader.load(file)
+
+
+def _check_array(spark: SparkSession, file: str) -> None:
+    """Refuse JSON lines under the name of JSON: Spark would read the first of them and be content."""
+    first = spark.read.text(file).where("trim(value) <> ''").first()
+    if first is None or not first[0].lstrip("\ufeff \t").startswith("["):
+        raise DataContractError(f"{file} does not begin with [: it is no JSON array", hint="JSON lines end in .jsonl")
 
 
 def check_columns(frame: DataFrame, names: Iterable[str], where: str) -> None:

@@ -20,6 +20,7 @@ from schemas.mix import Form, Pairs
 from schemas.tables import ddl
 from schemas.tasks import AnyTask
 from schemas.training_row import TRAINING_ROWS, TrainingRow
+from udfs.ask import check_code
 from udfs.conversations import encode_conversation
 from udfs.generated import asking_of
 from udfs.layouts import laid_out
@@ -62,6 +63,7 @@ class MixSpec:
     form: Form
     longest: int
     seed: int
+    code: str
 
 
 def task_json(task: AnyTask) -> str:
@@ -132,6 +134,7 @@ def renderer(spec: MixSpec) -> Callable[[Frames], Frames]:
 
 
 def _render(spec: MixSpec, frames: Frames) -> Frames:
+    check_code(spec.code)
     teacher = Teacher(_tokens(spec.model, spec.digest), spec.card, form=spec.form, longest=spec.longest)
     for frame in frames:
         columns = [frame[name] for name in frame.columns]

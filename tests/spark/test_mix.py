@@ -295,6 +295,9 @@ def test_what_cannot_work_is_refused_before_anything_is_written(kitchen: Kitchen
     refused(DataContractError, "lacks column b", good, held_out=[{"file": alpaca["file"], "split_by": ["b"]}])
     refused(JobFileError, "where is not a condition", {**alpaca, "where": "nothing = 1"})
     refused(JobFileError, r"tickets.*cannot be read", {**good, "job": str(kitchen.folder / "tickets.yaml")})
+    lines = kitchen.folder / "lines.json"
+    lines.write_text('{"instruction": "a", "output": "b"}\n' * 2)
+    refused(DataContractError, "lines.json does not begin with", {**alpaca, "file": str(lines)})
     output = {"path": str(kitchen.folder / Path(job).stem)}
     with pytest.raises(DataContractError, match="a table that burnish mix did not write"):
         mix(kitchen.spark, kitchen.plan("other", good, output=output))
