@@ -139,12 +139,17 @@ class _View:
 
     def blank(self) -> Column:
         """Whether there is nothing to ask: no input at all; for a match, a side without any."""
-        if isinstance(self.task, Match):
-            cut = len(self.task.left)
-            return _all_blank(self.texts[:cut]) | _all_blank(self.texts[cut:])
-        if self.task.task == "clean":
-            return is_blank(self.texts[-1])
-        return _all_blank(self.texts)
+        return nothing_to_ask(self.task, self.texts)
+
+
+def nothing_to_ask(task: AnyTask, texts: list[Column]) -> Column:
+    """Whether a task's inputs, as texts, say nothing: none at all; for a match, on one side."""
+    if isinstance(task, Match):
+        cut = len(task.left)
+        return _all_blank(texts[:cut]) | _all_blank(texts[cut:])
+    if task.task == "clean":
+        return is_blank(texts[-1])
+    return _all_blank(texts)
 
 
 def _all_blank(texts: list[Column]) -> Column:

@@ -217,6 +217,28 @@ def status(job: JobFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def mix(
+    mix: Annotated[Path, typer.Argument(metavar="MIX", help="The mix file.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 4 if a held-out row is in it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a table of training rows from many sources, and print what it holds."""
+    from jobs.mix_files import load_mix
+
+    plan = load_mix(mix)
+    spark = _session()
+    from jobs.mix import check as checked
+    from jobs.mix import mix as mixed
+
+    if not check:
+        _show(mixed(spark, plan), as_json)
+        return
+    result = checked(spark, plan)
+    _show(result, as_json)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
 def schema(out: Out = None) -> None:
     """Print the JSON schema of a job file, for editors."""
     from jobs.schema import schema as declared

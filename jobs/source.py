@@ -78,6 +78,16 @@ def open_scope(spark: SparkSession, job: EnrichJob, options: RunOptions) -> Scop
     )
 
 
+def source_rows(spark: SparkSession, job: EnrichJob) -> DataFrame:
+    """Return the rows of the source's pinned version that its `where` leaves; none is read yet.
+
+    Raises:
+        DataContractError: the table or the version is not there.
+        JobFileError: `where` is no condition over it.
+    """
+    return _window(_at_version(spark, job, _pinned_version(spark, job)), job, RunOptions())
+
+
 def _pinned_version(spark: SparkSession, job: EnrichJob) -> int:
     place = Place(table=job.source.table, path=job.source.path)
     if job.source.version is not None:

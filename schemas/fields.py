@@ -1,7 +1,7 @@
 """What tasks and job files are made of: names, labels, examples, attributes, and the rules they keep."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
@@ -19,6 +19,17 @@ class Declared(BaseModel):
     """Base of all that a job file declares: frozen, strict, no unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Whole(Declared):
+    """Base of what one file declares as a whole, with the words that messages about such a file are made of."""
+
+    called: ClassVar[str]
+    hint: ClassVar[str]
+    # the one list whose entries are of several classes: its field, the key that tells them apart, what that key takes
+    listed: ClassVar[str]
+    tag: ClassVar[str]
+    tags: ClassVar[tuple[str, ...]]
 
 
 class WrongField(ValueError):

@@ -1,12 +1,12 @@
 """The job file: one `EnrichJob`, frozen and printable, that imports neither Spark nor an engine."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from schemas.fields import ColumnName, Columns, Confidence, Declared, WrongField
-from schemas.tasks import AnyTask
+from schemas.fields import ColumnName, Columns, Confidence, Declared, Whole, WrongField
+from schemas.tasks import TASK_NAMES, AnyTask
 
 PART = r"[A-Za-z_][A-Za-z0-9_\-]*"
 TABLE_NAME = re.compile(rf"^{PART}(\.{PART}){{0,2}}$")
@@ -58,7 +58,7 @@ class Source(Place):
         return self
 
 
-def _as_model(value: Any) -> Any:
+def as_model(value: Any) -> Any:
     """Accept `model: smollm2` for `model: {name: smollm2}`."""
     return {"name": value} if isinstance(value, str) else value
 
@@ -146,14 +146,20 @@ class Limits(Declared):
     max_reask_share: Confidence = 0.1
 
 
-class EnrichJob(Declared):
+class EnrichJob(Whole):
     """What a user declares: where from, where to, with what, which columns, how sure."""
+
+    called: ClassVar[str] = "job file"
+    hint: ClassVar[str] = "`burnish schema` prints all that a job file may hold"
+    listed: ClassVar[str] = "columns"
+    tag: ClassVar[str] = "task"
+    tags: ClassVar[tuple[str, ...]] = TASK_NAMES
 
     source: Source
     key: Columns
     target: Place | None = None
     store: str | None = None
-    model: Annotated[ModelRef, BeforeValidator(_as_model, json_schema_input_type=str | ModelRef)]
+    model: Annotated[ModelRef, BeforeValidator(as_model, json_schema_input_type=str | ModelRef)]
     engine: Engine = Engine()
     accept: Confidence | None = None
     on_source_delete: Literal["keep", "delete"] = "keep"

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, told in the words of the job file: line, field path, what was got, what is allowed."""
+"""What pydantic found wrong, told in the words of the file: line, field path, what was got, what is allowed."""
 
 import difflib
 import re
@@ -10,9 +10,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from schemas.fields import WrongField
-from schemas.job import EnrichJob
-from schemas.tasks import TASK_NAMES
+from schemas.fields import Whole, WrongField
 from schemas.yaml_tree import TAG, Path, Place, Problem, Tree, place_of, turned
 
 # Parts that pydantic puts into a path to tell the members of a union apart; no field of ours is called so.
@@ -33,8 +31,8 @@ WANTED = {
 class _Located:
     """One pydantic error with its path in the file, and the union members that the path went through."""
 
-    def __init__(self, details: ErrorDetails, tree: Tree) -> None:
-        self.details = details
+    def __init__(self, details: ErrorDetails, tree: Tree, root: type[Whole]) -> None:
+        self.details, self.root = details, root
         self.kind = details["type"]
         self.at_key = False
         self.branches: list[tuple[Path, str]] = []
@@ -51,7 +49,7 @@ class _Located:
             self.at_key = True
         elif (*self.path, part) in tree.nodes:
             self.path += (part,)
-        elif len(self.path) == 2 and self.path[0] == "columns" and part in TASK_NAMES:
+        elif len(self.path) == 2 and self.path[0] == self.root.listed and part in self.root.tags:
             return
         elif isinstance(part, str) and UNION_PART.match(part):
             self.branches.append((self.path, part))
@@ -63,15 +61,15 @@ class _Located:
         return self.path[:-1]
 
 
-def explain(errors: Sequence[ErrorDetails], tree: Tree) -> list[Problem]:
+def explain(errors: Sequence[ErrorDetails], tree: Tree, root: type[Whole]) -> list[Problem]:
     """Turn pydantic's errors into problems of the file, one per mistake."""
-    located = _one_branch_per_union([_Located(error, tree) for error in errors if not _is_echo(error)])
-    misspelt = {(found.parent, _nearest(found, tree)) for found in located if found.kind == "extra_forbidden"}
+    located = _one_branch_per_union([_Located(error, tree, root) for error in errors if not _is_echo(error)])
+    misspelt = {(found.parent, _nearest(found)) for found in located if found.kind == "extra_forbidden"}
     problems: dict[tuple[Path, str], Problem] = {}
     for found in located:
         if found.kind == "missing" and (found.parent, found.path[-1]) in misspelt:
             continue
-        problem = Problem(_place(found, tree), _shown_path(found), _message(found, tree))
+        problem = Problem(_place(found, tree), _shown_path(found), _message(found))
         problems.setdefault((problem.path, problem.message), problem)
     return list(problems.values())
 
@@ -132,26 +130,26 @@ def _place(found: _Located, tree: Tree) -> Place:
     if (found.at_key or found.kind == "extra_forbidden") and found.path in tree.keys:
         return tree.keys[found.path]
     if found.kind == "union_tag_invalid":
-        return place_of(tree.nodes[(*found.path, "task")].start_mark)
+        return place_of(tree.nodes[(*found.path, found.root.tag)].start_mark)
     return place_of(found.node.start_mark) if found.node is not None else Place(1, 1)
 
 
 def _shown_path(found: _Located) -> Path:
-    return (*found.path, "task") if found.kind.startswith("union_tag") else found.path
+    return (*found.path, found.root.tag) if found.kind.startswith("union_tag") else found.path
 
 
-def _message(found: _Located, tree: Tree) -> str:
-    kind, context = found.kind, found.details.get("ctx", {})
+def _message(found: _Located) -> str:
+    kind, context, tags = found.kind, found.details.get("ctx", {}), found.root.tags
     if kind == "extra_forbidden":
-        known = known_keys(found.details["loc"][:-1])
+        known = known_keys(found.details["loc"][:-1], found.root)
         return f"unknown key{nearest(str(found.path[-1]), known)}; known are {', '.join(known)}"
     if kind == "missing":
         return "is missing"
     if kind == "union_tag_not_found":
-        return f"is missing; it takes one of {', '.join(TASK_NAMES)}"
+        return f"is missing; it takes one of {', '.join(tags)}"
     if kind == "union_tag_invalid":
         tag = str(context["tag"])
-        return f"takes one of {', '.join(TASK_NAMES)}; got {tag!r}{nearest(tag, TASK_NAMES)}"
+        return f"takes one of {', '.join(tags)}; got {tag!r}{nearest(tag, tags)}"
     if kind == "value_error":
         return str(context["error"]) + _turned_hint(found.node)
     return _type_message(found, context)
@@ -197,15 +195,15 @@ def _turned_hint(node: yaml.Node | None) -> str:
     return f"; {turned(node)}" if isinstance(node, yaml.ScalarNode) and not _is_text(node) else ""
 
 
-def _nearest(found: _Located, tree: Tree) -> str:
-    known = known_keys(found.details["loc"][:-1])
+def _nearest(found: _Located) -> str:
+    known = known_keys(found.details["loc"][:-1], found.root)
     close = difflib.get_close_matches(str(found.path[-1]).casefold(), known, n=1, cutoff=0.6)
     return close[0] if close else ""
 
 
-def known_keys(location: Iterable[str | int]) -> list[str]:
-    """Return the keys that a job file may hold at a location as pydantic names it."""
-    models: list[type[BaseModel]] = [EnrichJob]
+def known_keys(location: Iterable[str | int], root: type[Whole]) -> list[str]:
+    """Return the keys that a file may hold at a location as pydantic names it."""
+    models: list[type[BaseModel]] = [root]
     for part in location:
         stepped = [
             inner
@@ -214,13 +212,13 @@ def known_keys(location: Iterable[str | int]) -> list[str]:
             if (field.alias or name) == part
             for inner in _models(field.annotation, *field.metadata)
         ]
-        tagged = [model for model in models if _tag(model) == part]
+        tagged = [model for model in models if _tag(model, root.tag) == part]
         models = stepped or tagged or models
     return [field.alias or name for model in models[:1] for name, field in model.model_fields.items()]
 
 
-def _tag(model: type[BaseModel]) -> str:
-    field = model.model_fields.get("task")
+def _tag(model: type[BaseModel], tag: str) -> str:
+    field = model.model_fields.get(tag)
     return str(typing.get_args(field.annotation)[0]) if field is not None else ""
 
 

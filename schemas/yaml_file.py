@@ -1,23 +1,44 @@
-"""Job files: read, checked as a whole, and refused with every problem's line and field path in one message."""
+"""Job and mix files: read, checked as a whole, and refused with every problem's line and field path in one message."""
 
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from schemas.errors import JobFileError
+from schemas.fields import Whole
 from schemas.job import EnrichJob
 from schemas.problems import explain, path_text
 from schemas.yaml_tree import MAX_BYTES, Problem, Tree, read_tree
 
-HINT = "`burnish schema` prints all that a job file may hold"
 SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+Root = TypeVar("Root", bound=Whole)
 
 
 def load_job(path: Path, env: Mapping[str, str] = os.environ) -> EnrichJob:
     """Read and check a job file.
+
+    Raises:
+        JobFileError: the file cannot be read, or anything in it is wrong; names every problem found.
+    """
+    return load_file(path, EnrichJob, env)
+
+
+def parse_job(text: str, *, file: str = "job.yaml", env: Mapping[str, str] = os.environ) -> EnrichJob:
+    """Check the text of a job file; `file` is what messages call it.
+
+    Raises:
+        JobFileError: anything is wrong; names every problem found.
+    """
+    return parse_file(text, EnrichJob, file=file, env=env)
+
+
+def load_file(path: Path, root: type[Root], env: Mapping[str, str] = os.environ) -> Root:
+    """Read and check a file that holds one `root`.
 
     Raises:
         JobFileError: the file cannot be read, or anything in it is wrong; names every problem found.
@@ -27,32 +48,35 @@ def load_job(path: Path, env: Mapping[str, str] = os.environ) -> EnrichJob:
             # One byte more than allowed is enough to know.
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise JobFileError(f"{path}: is larger than {MAX_BYTES // 1024} KiB; is it a job file?", hint=HINT)
+            raise JobFileError(
+                f"{path}: is larger than {MAX_BYTES // 1024} KiB; is it a {root.called}?", hint=root.hint
+            )
         text = content.decode("utf-8-sig")
     except OSError as problem:
         raise JobFileError(f"{path}: cannot be read: {problem.strerror}") from problem
     except UnicodeDecodeError as problem:
         line = content[: problem.start].count(b"\n") + 1
         raise JobFileError(f"{path}:{line}: is not UTF-8 text", hint="save the file as UTF-8") from problem
-    return parse_job(text, file=str(path), env=env)
+    return parse_file(text, root, file=str(path), env=env)
 
 
-def parse_job(text: str, *, file: str = "job.yaml", env: Mapping[str, str] = os.environ) -> EnrichJob:
-    """Check the text of a job file; `file` is what messages call it.
+def parse_file(text: str, root: type[Root], *, file: str, env: Mapping[str, str] = os.environ) -> Root:
+    """Check the text of a file that holds one `root`; `file` is what messages call it.
 
     Raises:
         JobFileError: anything is wrong; names every problem found.
     """
     tree = read_tree(text, env)
     if tree.value is None and tree.problems:
-        raise _refused(tree.problems, file)
+        raise _refused(tree.problems, file, root.hint)
     try:
-        job = EnrichJob.model_validate(tree.value)
+        found = root.model_validate(tree.value)
     except ValidationError as problem:
-        raise _refused(_together(tree, explain(problem.errors(include_url=False), tree)), file) from None
+        problems = _together(tree, explain(problem.errors(include_url=False), tree, root))
+        raise _refused(problems, file, root.hint) from None
     if tree.problems:
-        raise _refused(tree.problems, file)
-    return job
+        raise _refused(tree.problems, file, root.hint)
+    return found
 
 
 def yaml_text(text: str) -> str:
@@ -77,9 +101,9 @@ def _together(tree: Tree, found: list[Problem]) -> list[Problem]:
     return tree.problems + [one for one in found if all(path[: len(one.path)] != one.path for path in lost)]
 
 
-def _refused(problems: list[Problem], file: str) -> JobFileError:
+def _refused(problems: list[Problem], file: str, hint: str) -> JobFileError:
     lines = []
     for problem in sorted(problems, key=lambda one: (one.place.line, one.place.column)):
         where = f"{path_text(problem.path)}: " if problem.path else ""
         lines.append(f"{file}:{problem.place.line}:{problem.place.column}: {where}{problem.message}")
-    return JobFileError("\n".join(lines), hint=HINT)
+    return JobFileError("\n".join(lines), hint=hint)

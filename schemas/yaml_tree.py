@@ -20,7 +20,7 @@ TAG = "tag:yaml.org,2002:"
 CORE = ("null", "bool", "int", "float", "str")
 REFERENCE = re.compile(r"(\$+)\{([^{}]*)(\}?)")
 ENVIRONMENT = re.compile(r"^env:([A-Za-z_][A-Za-z0-9_]*)$")
-# YAML 1.1 reads 0777 as octal and 12:30 as minutes; nobody who types them into a job file means that.
+# YAML 1.1 reads 0777 as octal and 12:30 as minutes; nobody who types them into a file here means that.
 SURPRISING_NUMBER = re.compile(r"^[-+]?(0[0-7_]+$|.*:)")
 ENDLESS_NUMBER = re.compile(r"^[-+]?\.(inf|nan)$", re.IGNORECASE)
 
@@ -117,7 +117,7 @@ def _malformed(problem: yaml.MarkedYAMLError) -> Problem:
         advice = "; a text that holds `: ` needs quotes"
     place = place_of(problem.problem_mark or problem.context_mark)
     if problem.problem == "but found another document":
-        return Problem(place, (), "a second YAML document starts here; a job file is one")
+        return Problem(place, (), "a second YAML document starts here; the file must be one")
     return Problem(place, (), f"not valid YAML{context}: {problem.problem}{advice}")
 
 
@@ -167,7 +167,7 @@ class _Builder:
             self._complain(node, path, "a key must be text, not a list or a mapping")
             return None
         if node.tag == TAG + "merge":
-            self._complain(node, path, "merge keys (`<<`) are not part of a job file; write the lines out")
+            self._complain(node, path, "merge keys (`<<`) are not read here; write the lines out")
             return None
         if node.tag not in (TAG + "str", TAG + "value"):
             self._complain(node, (*path, node.value), turned(node))

@@ -6,11 +6,13 @@ import math
 import string
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from schemas.tasks import Answer, AnyTask, Classify, Impute, Match, Multilabel
 from udfs.closed_set import ClosedSet
 from udfs.confidence import label_mass, lowest, mass_of_labels, probability, scores_of_labels, two_sided
 from udfs.fitting import Ids
+from udfs.masked import Unteachable
 from udfs.parse import dumps
 from udfs.prompts import NO, YES, closed_labels
 from udfs.questions import Answered, Inquiry, Setting
@@ -89,6 +91,16 @@ class ClosedInquiry(Inquiry):
         mass = label_mass(reply.masses, self._steps[cue][place])
         return self.labels[place], probability(reply.logprobs), mass
 
+    def spelled(self, label: str | None, cue: int = 0) -> Ids:
+        """A label's tokens as they follow a cue.
+
+        Raises:
+            Unteachable: it is none of the labels.
+        """
+        if label not in self.labels:
+            raise Unteachable("not_a_label")
+        return self._sets[cue].paths[self.labels.index(label)]
+
     def label_scores(self, replies: Sequence[Reply]) -> dict[str, float]:
         """Every label's probability among the labels, from its forced reads."""
         found = scores_of_labels([reply.masses for reply in replies], self._sets[0].prior)
@@ -148,6 +160,14 @@ class OneLabel(ClosedInquiry):
         value = None if isinstance(self.task, Classify) and says_nothing else label
         return Answered(dumps(value), p, mass, scores, stated=int(not says_nothing))
 
+    def taught(self, values: Sequence[str | None], value: Any) -> list[Ids]:
+        """The label's tokens, whatever else is read beside it."""
+        if isinstance(self.task, Match):
+            value = YES if value else NO
+        elif isinstance(self.task, Classify) and value is None:
+            value = self.task.abstain
+        return [self.spelled(value)]
+
 
 class EachLabel(ClosedInquiry):
     """multilabel: one yes/no read per label over one shared prefix."""
@@ -186,6 +206,12 @@ class EachLabel(ClosedInquiry):
         sure = [two_sided(scores.get(name)) for name in self.names]
         mass = lowest([part.label_mass for part in parts])
         return Answered(dumps(chosen), lowest(sure), mass, scores, stated=len(chosen))
+
+    def taught(self, values: Sequence[str | None], value: Any) -> list[Ids]:
+        """A yes or no for every label."""
+        if not set(value) <= set(self.names):
+            raise Unteachable("not_a_label")
+        return [self.spelled(YES if name in value else NO, cue) for cue, name in enumerate(self.names)]
 
 
 def closed_inquiry(task: AnyTask, setting: Setting) -> ClosedInquiry | None:

@@ -11,6 +11,7 @@ from schemas.tasks import Answer, AnyTask, Clean, Extract
 from udfs.confidence import free_text as scores_of_text
 from udfs.confidence import lowest, scores_of_fields, token_spans, within
 from udfs.fitting import Ids
+from udfs.masked import Unteachable
 from udfs.parse import InvalidOutput, Text, dumps, fields_of, free_text, is_verbatim
 from udfs.questions import Answered, Asked, Inquiry, Setting
 from udfs.wire import Read, Reply
@@ -59,6 +60,12 @@ class FreeText(Inquiry):
             return Answered(error="invalid_output")
         return self._scored(text, pieces, reply, values)
 
+    def taught(self, values: Sequence[str | None], value: Any) -> list[Ids]:
+        """The text as it follows the cue; nothing where a cell is cleaned to nothing."""
+        text = value or ""
+        shown = escaped(text) if self._escapes(values) else text
+        return [self.prompter.encode_answer(shown) if shown else ()]
+
     def _scored(self, text: Text, pieces: list[bytes], reply: Reply, values: Sequence[str | None]) -> Answered:
         own = within(token_spans(pieces), [text.span])
         # an empty answer is scored by the token that ended it
@@ -95,8 +102,9 @@ class Struct(Inquiry):
         self.attributes, self._verbatim = task.attributes, task.verbatim
         schema = schema_of(task)
         self.schema = json.dumps(schema, ensure_ascii=False)
+        self._fields: dict[str, dict[str, Any]] = schema["properties"]
         # the first alternative of each field is its value's, the other one null
-        self._bounds = {name: field.get("anyOf", [{}])[0] for name, field in schema["properties"].items()}
+        self._bounds = {name: field.get("anyOf", [{}])[0] for name, field in self._fields.items()}
 
     def reads(self, body: Ids) -> list[Read]:
         """One read under the schema."""
@@ -155,6 +163,17 @@ class Struct(Inquiry):
             notes=tuple(dict.fromkeys(notes)),
             stated=sum(value not in (None, []) for value in values.values()),
         )
+
+    def taught(self, values: Sequence[str | None], value: Any) -> list[Ids]:
+        """The fields as the grammar has them: no blank before, none between.
+
+        Raises:
+            Unteachable: the grammar writes no such value.
+        """
+        fields = {name: value.get(name) for name in self.attributes}
+        if not all(_can_be_written(fields[name], kind) for name, kind in self._fields.items()):
+            raise Unteachable("not_as_decoded")
+        return [self.setting.tokens.encode_cell(dumps(fields))]
 
     def _is_copied(self, name: str) -> bool:
         attribute = self.attributes[name]
@@ -216,6 +235,17 @@ def is_at_limit(value: object, bounds: dict[str, Any]) -> bool:
         is_full = len(value) >= bounds["maxItems"]
         return is_full or any(is_at_limit(item, bounds["items"]) for item in value)
     return isinstance(value, str) and len(value) >= bounds.get("maxLength", math.inf)
+
+
+def _can_be_written(value: Any, kind: dict[str, Any]) -> bool:
+    """Whether the engine's grammar of a field lets a model write this value."""
+    inner = kind["anyOf"][0] if "anyOf" in kind else kind
+    if isinstance(value, list):
+        return len(value) <= inner["maxItems"] and all(_can_be_written(item, inner["items"]) for item in value)
+    if isinstance(value, str) and "maxLength" in inner:
+        # a text of limited length has no escapes in that grammar: no quote, no backslash, no line break
+        return len(value) <= inner["maxLength"] and dumps(value) == f'"{value}"'
+    return True
 
 
 def _value(kind: str, room: int) -> dict[str, Any]:

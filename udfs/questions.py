@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from schemas.card import ModelCard
 from schemas.errors import JobFileError
@@ -98,6 +98,16 @@ class Inquiry(ABC):
     @abstractmethod
     def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
         """What the replies to one prompt's reads mean; none of them is an error."""
+
+    @abstractmethod
+    def taught(self, values: Sequence[str | None], value: Any) -> list[Ids]:
+        """The tokens that each read of a prompt would decode to answer this value, without the one that ends them.
+
+        The opposite of `meant`; training says them after the same prompts.
+
+        Raises:
+            Unteachable: no decode gives this value.
+        """
 
     def check_room(self) -> None:
         """Refuse a task that would leave every row over-long.

@@ -5,12 +5,13 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
@@ -19,8 +20,7 @@ from schemas.errors import EnvironmentProblem
 
 CONTROL_LIKE = re.compile(r"^[<\[].*[>\]]$", re.DOTALL)
 TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>")
-SYSTEM_MARK, USER_MARK = "\ue000burnish system\ue001", "\ue000burnish user\ue001"
-ANSWER_MARK = "\ue000burnish answer\ue001"
+MARK = "\ue000burnish {}\ue001"
 # Templates that print today's date would give each night another prompt.
 FIXED_DAY = datetime(2025, 1, 1, tzinfo=UTC)
 ANCHOR = "\n"
@@ -68,6 +68,11 @@ class Tokens:
             b"".join(map(self.token_bytes, self._plain.encode("a", add_special_tokens=False).ids)) != b"a"
         )
         self._check_cells_stay_cells()
+        # Tokens of the template before, between and after the messages of a whole conversation, by their roles; one
+        # piece less where it takes no system message, as in `chat_frame`.
+        self.turns_frame: Callable[[tuple[str, ...]], tuple[tuple[int, ...], ...]] = lru_cache(maxsize=256)(
+            partial(self._framed, asks=False)
+        )
 
     def encode_trusted(self, text: str) -> tuple[int, ...]:
         """Tokens of the template's own text: control tokens are recognised."""
@@ -172,7 +177,7 @@ class Tokens:
         Raises:
             EnvironmentProblem: there is no template, it fails, or it does not keep the messages as they are.
         """
-        return self._frame(with_system=True)
+        return self._framed(("system", "user"), asks=True)
 
     @property
     def answer_lead(self) -> str:
@@ -182,25 +187,29 @@ class Tokens:
     @cached_property
     def _answer_frame(self) -> tuple[str, str]:
         """What the template puts before an answer, beyond its prompt, and after it; nothing where that is hidden."""
-        asks = [{"role": "user", "content": USER_MARK}]
+        answer = MARK.format(1)
+        asks = [{"role": "user", "content": MARK.format(0)}]
         try:
-            prompt = self._render(asks)
-            whole = self._render([*asks, {"role": "assistant", "content": ANSWER_MARK}], with_prompt=False)
+            prompt = self._render(asks, asks=True)
+            whole = self._render([*asks, {"role": "assistant", "content": answer}], asks=False)
         except (TemplateError, EnvironmentProblem):
             return "", ""
-        before, found, after = whole.partition(ANSWER_MARK)
+        before, found, after = whole.partition(answer)
         lead = before.removeprefix(prompt)
         return (lead if lead.isspace() else ""), (after if found else "")
 
-    def _frame(self, *, with_system: bool) -> tuple[tuple[int, ...], ...]:
-        marks = [SYSTEM_MARK, USER_MARK] if with_system else [USER_MARK]
-        roles = ["system", "user"] if with_system else ["user"]
+    def _framed(self, roles: tuple[str, ...], *, asks: bool) -> tuple[tuple[int, ...], ...]:
         try:
-            text = self._render([{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)])
+            return self._frame(roles, asks=asks)
         except TemplateError as problem:
-            if with_system:
-                return self._frame(with_system=False)
-            raise EnvironmentProblem(f"The chat template of {self.folder} fails: {problem}") from problem
+            if roles[0] != "system":
+                raise EnvironmentProblem(f"The chat template of {self.folder} fails: {problem}") from problem
+        return self._framed(roles[1:], asks=asks)
+
+    def _frame(self, roles: tuple[str, ...], *, asks: bool) -> tuple[tuple[int, ...], ...]:
+        marks = [MARK.format(place) for place in range(len(roles))]
+        messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
+        text = self._render(messages, asks=asks)
         pieces = []
         for mark in marks:
             before, found, text = text.partition(mark)
@@ -212,7 +221,8 @@ class Tokens:
             pieces.append(before)
         return tuple(self.encode_trusted(piece) for piece in (*pieces, text))
 
-    def _render(self, messages: list[dict[str, str]], *, with_prompt: bool = True) -> str:
+    @cached_property
+    def _template(self) -> Template:
         source = self._template_text()
         if not source:
             raise EnvironmentProblem(
@@ -221,9 +231,12 @@ class Tokens:
         world = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         world.globals["raise_exception"] = _raise_template_error
         world.globals["strftime_now"] = FIXED_DAY.strftime
-        return world.from_string(source).render(
+        return world.from_string(source)
+
+    def _render(self, messages: list[dict[str, str]], *, asks: bool) -> str:
+        return self._template.render(
             messages=messages,
-            add_generation_prompt=with_prompt,
+            add_generation_prompt=asks,
             enable_thinking=False,
             bos_token=self._special("bos_token") or "",
             eos_token=self._special("eos_token") or "",

@@ -25,7 +25,7 @@ from schemas.options import RunOptions
 HERE = Path(__file__).parent
 GOOD = str(HERE / "good_job.yaml")
 Burnish = Callable[..., "Ended"]
-VERBS = ("init", "doctor", "validate", "plan", "preview", "run", "status", "schema", "demo")
+VERBS = ("init", "doctor", "validate", "plan", "preview", "run", "status", "mix", "schema", "demo")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from schemas.yaml_file import parse_job
+from schemas.mix import MixFile
+from schemas.yaml_file import parse_file, parse_job
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,9 +24,12 @@ def test_the_tree_names_every_module() -> None:
         assert not missing, f"README's tree lacks {missing} of {room}/"
 
 
-def test_the_job_file_is_one() -> None:
-    (job,) = (parse_job(block) for block in blocks("yaml"))
+def test_the_job_file_and_the_mix_file_are_such() -> None:
+    job_file, mix_file = blocks("yaml")
+    job = parse_job(job_file)
     assert [task.name for task in job.columns] == ["intent"]
+    mix = parse_file(mix_file, MixFile, file="mix.yaml")
+    assert {source.kind for source in mix.sources} == set(MixFile.tags)
 
 
 def test_the_python_compiles() -> None:
