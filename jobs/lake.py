@@ -124,8 +124,12 @@ def latest_version(spark: SparkSession, place: Place) -> int:
 
 def location(spark: SparkSession, place: Place) -> str:
     """Return the URI of a Delta table's folder, by whatever name it goes."""
-    # Delta's own `detail()` forgets the backticks of a name of three parts
-    return str(spark.sql(f"DESCRIBE DETAIL {sql_name(place)}").select("location").first()[0])  # type: ignore[index]
+    if place.table is not None:
+        # Delta's own `detail()` forgets the backticks of a name of three parts
+        detail = spark.sql(f"DESCRIBE DETAIL {sql_name(place)}")
+    else:
+        detail = delta_table(spark, place).detail()
+    return str(detail.select("location").first()[0])  # type: ignore[index]
 
 
 def version_at(spark: SparkSession, place: Place, moment: datetime) -> int:
@@ -183,17 +187,26 @@ def create(spark: SparkSession, place: Place, ddl: str, *, properties: dict[str,
     declared = dict(properties or {})
     if any(ODD_CHARACTERS.search(field.name) for field in struct(ddl)):
         declared["delta.columnMapping.mode"] = "name"
-    # Delta's table builder takes no name of three parts
-    statement = f"CREATE TABLE IF NOT EXISTS {sql_name(place)} ({ddl}) USING delta"
-    if declared:
-        listed = ", ".join(f"'{name}' = '{value}'" for name, value in declared.items())
-        statement = f"{statement} TBLPROPERTIES ({listed})"
     try:
-        patiently(lambda: spark.sql(statement), what=place.text)
+        patiently(lambda: _create(spark, place, ddl, declared), what=place.text)
     except AnalysisException:
         # another run may be creating it at this moment
         if not _appears(spark, place):
             raise
+
+
+def _create(spark: SparkSession, place: Place, ddl: str, properties: dict[str, str]) -> None:
+    if place.table is not None:
+        # Delta's builder takes no name of three parts
+        listed = ", ".join(f"'{name}' = '{value}'" for name, value in properties.items())
+        declared = f"TBLPROPERTIES ({listed})" if listed else ""
+        spark.sql(f"CREATE TABLE IF NOT EXISTS {sql_name(place)} ({ddl}) USING delta {declared}")
+        return
+    # SQL takes no relative path
+    builder = DeltaTable.createIfNotExists(spark).location(str(place.path)).addColumns(struct(ddl))
+    for name, value in properties.items():
+        builder = builder.property(name, value)
+    builder.execute()
 
 
 def _appears(spark: SparkSession, place: Place) -> bool:
