@@ -39,15 +39,16 @@ def split_keys(frame: DataFrame, split_by: tuple[tuple[str, ...], ...]) -> Colum
 
 def passages(texts: Column) -> Column:
     """Return a hash for each 13 words in a row of an array of texts."""
+    # split first and then walk over the words as a lambda's variable: written in one, each step would split again
+    split = F.transform(texts, lambda text: F.split(words(F.coalesce(text, F.lit(""))), " "))
+    return F.array_distinct(F.flatten(F.transform(split, _runs)))
 
-    def of_text(text: Column) -> Column:
-        found = F.split(words(F.coalesce(text, F.lit(""))), " ")
-        starts = F.when(
-            F.size(found) >= PASSAGE_WORDS, F.sequence(F.lit(1), F.size(found) - PASSAGE_WORDS + 1)
-        ).otherwise(F.array().cast("array<int>"))
-        return F.transform(starts, lambda at: F.xxhash64(F.array_join(F.slice(found, at, PASSAGE_WORDS), " ")))
 
-    return F.array_distinct(F.flatten(F.transform(texts, of_text)))
+def _runs(found: Column) -> Column:
+    none = F.array().cast("array<int>")
+    last = F.size(found) - PASSAGE_WORDS + 1
+    starts = F.when(last >= 1, F.sequence(F.lit(1), last)).otherwise(none)
+    return F.transform(starts, lambda at: F.xxhash64(F.array_join(F.slice(found, at, PASSAGE_WORDS), " ")))
 
 
 class Guard:
