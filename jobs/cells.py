@@ -266,7 +266,7 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
     reference = task.reference
     if reference is None:
         raise AssertionError("called without a reference")
-    table = lake.delta_table(spark, lake.place_of(reference.table)).toDF()
+    table = lake.read_lookup(spark, reference.table)
     missing = sorted({reference.value, *reference.keys.values()} - set(table.columns))
     if missing:
         raise DataContractError(

@@ -33,7 +33,7 @@ from jobs.waves import Asking, Bounds, Desk, Progress
 from schemas.errors import Interrupted
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
-from schemas.tables import QUESTIONS, RUNS, STATUSES, ddl
+from schemas.tables import BUCKETS, QUESTIONS, RUNS, STATUSES, ddl
 
 QUESTIONS_PER_FILE = 500_000
 SMALL_SHARE = 0.1  # of the cells in scope; fewer look up their own answers instead of ranking all
@@ -128,7 +128,11 @@ class Night:
     def _write_questions(self) -> tuple[int, int]:
         """Write tonight's questions once, so that no wave scans the source again; return their number and tokens."""
         prepared, store = self.prepared, self.prepared.store
-        rows = to_ask(self.spark, prepared).withColumn("run_id", F.lit(self.run_id)).select(*QUESTIONS)
+        rows = to_ask(self.spark, prepared).withColumn("run_id", F.lit(self.run_id))
+        # Drawn anew for every run: after one that was cut short, the questions left would all lie in the last buckets,
+        # and the first waves be empty.
+        bucket = F.pmod(F.xxhash64("question_id", "run_id"), F.lit(BUCKETS)).cast("int")
+        rows = rows.withColumn("bucket", bucket).select(*QUESTIONS)
         files = max(1, min(200, prepared.count("ask") // QUESTIONS_PER_FILE))
         lake.append(rows.repartitionByRange(files, "bucket").sortWithinPartitions("bucket"), store.place("questions"))
         mine = store.read(self.spark, "questions").where(F.col("run_id") == self.run_id)

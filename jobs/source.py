@@ -296,7 +296,7 @@ def labels_from(spark: SparkSession, labels: LabelTable) -> list[str]:
     Raises:
         DataContractError: the column is missing, or holds fewer than two or too many values.
     """
-    frame = lake.delta_table(spark, lake.place_of(labels.from_table)).toDF()
+    frame = lake.read_lookup(spark, labels.from_table)
     if labels.column not in frame.columns:
         raise DataContractError(f"{labels.from_table} lacks column {labels.column}; it has {', '.join(frame.columns)}")
     value = lake.col(labels.column).cast(StringType())

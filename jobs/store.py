@@ -15,7 +15,7 @@ from schemas.job import EnrichJob, Place
 STATISTICS = {
     "questions": "run_id,bucket",
     "answers": "fingerprint,answered_run,answered_at",
-    "changes": "run_id,target,column",
+    "changes": "run_id,target,changed_at",
     "runs": "target,started_at",
 }
 

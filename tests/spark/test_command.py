@@ -18,6 +18,7 @@ from pyspark.logger import PySparkLogger
 
 from jobs.cli import main
 from jobs.spark_problems import LOGGERS
+from schemas.tables import BUCKETS
 from schemas.yaml_file import load_job
 from tests.scripted_endpoint import Asked
 from tests.shop import TOPIC, Shop, counts
@@ -111,6 +112,9 @@ def test_a_run_that_is_stopped_or_killed_goes_on_with_what_is_left(shop: Shop, m
     report = json.loads(last.stdout)
     assert (last.stdout.count("\n"), last.returncode, report["complete"]) == (1, 1, True), last.stderr
     assert report["questions"] == sum(shop.endpoint.taken().values()) == ROWS - seen
+    # what is left is spread over all waves anew, not over the last ones
+    asked = shop.store(job).read(shop.spark, "questions").where(f"run_id = '{report['run_id']}'")
+    assert min(row["bucket"] for row in asked.collect()) < BUCKETS // 2
     found = {status: count for status, count in report["columns"]["topic"]["statuses"].items() if count}
     assert found == {"accepted": ROWS - POISONED, "failed": POISONED}
     assert report["failed_share"] == POISONED / ROWS
