@@ -123,12 +123,15 @@ def latest_version(spark: SparkSession, place: Place) -> int:
 
 
 def location(spark: SparkSession, place: Place) -> str:
-    """Return the URI of a Delta table's folder, by whatever name it goes."""
-    if place.table is not None:
-        # Delta's own `detail()` forgets the backticks of a name of three parts
-        detail = spark.sql(f"DESCRIBE DETAIL {sql_name(place)}")
-    else:
-        detail = delta_table(spark, place).detail()
+    """Return the URI of a Delta table's folder, by whatever name it goes.
+
+    Raises:
+        DataContractError: nothing is there, or something that is no Delta table.
+    """
+    # what is described may be any table
+    table = delta_table(spark, place)
+    # Delta's own `detail()` forgets the backticks of a name of three parts
+    detail = table.detail() if place.table is None else spark.sql(f"DESCRIBE DETAIL {sql_name(place)}")
     return str(detail.select("location").first()[0])  # type: ignore[index]
 
 
