@@ -49,7 +49,7 @@ CAUSES: Final = (
     (
         r"error: (unrecognized arguments: [^\n]*|argument --[^\n]*)",
         "vLLM refuses the arguments ({0})",
-        "Check engine.args.",
+        "Check engine.vllm.",
     ),
 )
 
@@ -61,7 +61,7 @@ def explain(log: Path, *, exit_code: int | None, waited_sec: float) -> Environme
         if match := re.search(pattern, text, re.DOTALL):
             return _problem(meaning.format(*match.groups()), log, hint)
     if exit_code is None:
-        return _problem(f"it was not ready after {waited_sec:.0f} s", log, "Raise engine.start_timeout_sec.")
+        return _problem(f"it was not ready after {waited_sec:.0f} s", log, "Raise engine.start_timeout_min.")
     if exit_code == -9:
         return _problem("it was killed, most likely for its memory", log, "Choose a smaller model or a larger machine.")
     if exit_code == -4:
