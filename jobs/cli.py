@@ -239,6 +239,26 @@ def mix(
 
 
 @app.command()
+def train(
+    train: Annotated[Path, typer.Argument(metavar="TRAIN", help="The train file.")],
+    rows: Annotated[
+        int, typer.Option("--show", min=0, max=1000, help="Train nothing; show so many rows, token by token.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model on a mixture; the same command goes on where a kill left it."""
+    from schemas.train import TrainFile
+    from schemas.yaml_file import load_file
+
+    file = load_file(train, TrainFile)
+    spark = _session()
+    from jobs.train import show
+    from jobs.train import train as trained
+
+    _show(show(spark, file, rows) if rows else trained(spark, file), as_json)
+
+
+@app.command()
 def schema(out: Out = None) -> None:
     """Print the JSON schema of a job file, for editors."""
     from jobs.schema import schema as declared

@@ -240,6 +240,20 @@ def replace(frame: DataFrame, place: Place, *, note: str = "") -> None:
         writer.save(str(place.path))
 
 
+def check_columns(spark: SparkSession, place: Place, columns: dict[str, str], *, maker: str) -> None:
+    """Refuse a table that has not just these columns (name -> Spark type), by whatever order.
+
+    Raises:
+        DataContractError: it was not written by `maker`.
+    """
+    found = {one.name: one.dataType.simpleString() for one in read(spark, place).schema}
+    wanted = struct(", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items()))
+    if found != {one.name: one.dataType.simpleString() for one in wanted}:
+        raise DataContractError(
+            f"{place.text} is a table that {maker} did not write", hint="name another table, or a new one"
+        )
+
+
 def add_columns(spark: SparkSession, place: Place, columns: dict[str, str]) -> None:
     """Add columns (name -> Spark type) with one ALTER TABLE; none is no commit."""
     if not columns:

@@ -1,5 +1,6 @@
 """`burnish mix`: rows of many sources as one Delta table that training reads, and the proof of what is not in it."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from jobs.source import resolve_labels
 from schemas.errors import DataContractError, JobFileError
 from schemas.messages import Message
 from schemas.mix import Generated, JobRows, MixFile
-from schemas.tables import ddl
 from schemas.training_row import TRAINING_ROWS
 from udfs.ask import code_digest, inquiry_of
 from udfs.cards import card_of
@@ -119,7 +119,10 @@ def mix(spark: SparkSession, plan: MixPlan) -> Mixed:
         for name, one in facts.items():
             if not one.instances:
                 raise DataContractError(f"source {name} gives no row: {one.dropped or 'it is empty'}")
-        lake.replace(rendered.where("dropped IS NULL").drop("dropped").orderBy("place", "id"), file.output)
+        rows = rendered.where("dropped IS NULL").drop("dropped").orderBy("place", "id")
+        # a model's card names them; they belong to this version of the table
+        licences = {one.name: one.licence for one in file.sources if one.licence}
+        lake.replace(rows, file.output, note=json.dumps({"licences": licences}))
     return Mixed(file.output.text, lake.latest_version(spark, file.output), facts)
 
 
@@ -159,18 +162,10 @@ def check(spark: SparkSession, plan: MixPlan) -> Checked:
 
 def _check_output(spark: SparkSession, file: MixFile) -> None:
     """Refuse to write over what is no mixture."""
-    if not lake.exists(spark, file.output):
+    if lake.exists(spark, file.output):
+        lake.check_columns(spark, file.output, TRAINING_ROWS, maker="burnish mix")
+    else:
         lake.refuse_files(spark, file.output)
-        return
-    there = lake.read(spark, file.output).schema
-    ours = lake.struct(ddl(TRAINING_ROWS))
-    if {one.name: one.dataType.simpleString() for one in there} != {
-        one.name: one.dataType.simpleString() for one in ours
-    }:
-        raise DataContractError(
-            f"{file.output.text} is a table that burnish mix did not write",
-            hint="the output is written anew each time; name another one",
-        )
 
 
 def _spec(spark: SparkSession, plan: MixPlan) -> MixSpec:
@@ -225,9 +220,13 @@ def _rendered(marked: DataFrame, spec: MixSpec, file: MixFile) -> DataFrame:
 
 
 def _copies(marked: DataFrame, file: MixFile) -> DataFrame:
-    """Repeat what is kept as often as its source's weight says, each with the number of its copy."""
+    """Repeat what is kept as often as its source's weight says, each with the number of its copy.
+
+    `peers` is how many rows one task of one source has.
+    """
     copies = F.explode(F.sequence(F.lit(0), _times(file) - 1))
-    return marked.where("dropped IS NULL").withColumn("copy", copies)
+    repeated = marked.where("dropped IS NULL").withColumn("copy", copies)
+    return repeated.withColumn("peers", F.count("*").over(Window.partitionBy("source", "task")))
 
 
 def _times(file: MixFile) -> Column:

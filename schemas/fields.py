@@ -27,9 +27,9 @@ class Whole(Declared):
     called: ClassVar[str]
     hint: ClassVar[str]
     # the one list whose entries are of several classes: its field, the key that tells them apart, what that key takes
-    listed: ClassVar[str]
-    tag: ClassVar[str]
-    tags: ClassVar[tuple[str, ...]]
+    listed: ClassVar[str] = ""
+    tag: ClassVar[str] = ""
+    tags: ClassVar[tuple[str, ...]] = ()
 
 
 class WrongField(ValueError):

@@ -11,7 +11,8 @@ from schemas.tasks import TASK_NAMES, AnyTask
 PART = r"[A-Za-z_][A-Za-z0-9_\-]*"
 TABLE_NAME = re.compile(rf"^{PART}(\.{PART}){{0,2}}$")
 REVISION = re.compile(r"^[0-9a-f]{40}$")
-EMBEDDED_MODELS = ("smollm2",)
+# the second is the first as it was published, without what burnish trained
+EMBEDDED_MODELS = ("smollm2", "smollm2-untuned")
 
 
 def _check_one_place(table: str | None, path: str | None) -> None:
@@ -59,17 +60,26 @@ class Source(Place):
 
 
 def as_model(value: Any) -> Any:
-    """Accept `model: smollm2` for `model: {name: smollm2}`."""
+    """Accept `model: smollm2` for `model: {name: smollm2}`, and `{base: …, adapter: …}` with either way inside."""
+    if isinstance(value, dict) and "base" in value:
+        base = as_model(value["base"])
+        others = {name: one for name, one in value.items() if name != "base"}
+        return {**base, **others} if isinstance(base, dict) else value
     return {"name": value} if isinstance(value, str) else value
 
 
 class ModelRef(Declared):
-    """One model, named in exactly one of four ways."""
+    """One model, named in exactly one of four ways.
+
+    Attributes:
+        adapter: a folder with a LoRA adapter, which is added to the model's weights.
+    """
 
     name: str | None = None
     path: str | None = None
     hub: str | None = None
     revision: str | None = None
+    adapter: str | None = None
     endpoint: str | None = None
     model: str | None = None
     key_env: str | None = None
@@ -92,16 +102,17 @@ class ModelRef(Declared):
             raise WrongField("takes the full 40 hexadecimal digits of a commit, so that answers are pinned", "revision")
         if (self.endpoint is None) != (self.model is None) or (self.key_env and self.endpoint is None):
             raise ValueError("`model` and `key_env` belong to `endpoint`, and `endpoint` needs `model`")
+        if self.adapter is not None and self.endpoint is not None:
+            raise WrongField("an endpoint serves what it serves; adapters go with models that burnish loads", "adapter")
         return self
 
     @property
     def text(self) -> str:
         """The model as messages and provenance show it; never a key."""
-        if self.hub:
-            return f"{self.hub}@{self.revision}"
         if self.endpoint:
             return f"{self.model} at {self.endpoint}"
-        return self.name or self.path or ""
+        base = f"{self.hub}@{self.revision}" if self.hub else self.name or self.path or ""
+        return f"{base} with {self.adapter}" if self.adapter else base
 
 
 class Engine(Declared):

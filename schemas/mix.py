@@ -65,11 +65,13 @@ class Weighed(Declared):
 
     Attributes:
         weight: how often each row occurs: 2 takes every row twice (varied anew), 0.25 every fourth.
+        licence: under which the rows may be used, for the card of a model that learned from them.
     """
 
     name: Name
     rows: int | None = Field(default=None, ge=1)
     weight: float = Field(default=1.0, gt=0, le=100)
+    licence: str = ""
 
 
 class Split(Weighed):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from schemas.card import CARD_FILE, ModelCard
 from schemas.errors import EnvironmentProblem
-from schemas.job import ModelRef
+from schemas.job import EMBEDDED_MODELS, ModelRef
 from udfs.fit import weights_files
 from udfs.tokens import load_tokens
 
@@ -34,7 +34,7 @@ def card_of(model: ModelRef, folder: Path) -> ModelCard:
             return ModelCard.model_validate_json(file.read_text(encoding="utf-8"))
         except ValidationError as problem:
             raise EnvironmentProblem(f"{file} is no model card: {problem.error_count()} errors.") from problem
-    if model.name == "smollm2":
+    if model.name in EMBEDDED_MODELS:
         return SMOLLM2
     card = ModelCard(prompt="chat" if load_tokens(str(folder)).has_chat else "completion")
     binds_codes = parameters_of(folder) >= card.least_parameters_for_menu

@@ -20,7 +20,7 @@ from udfs.tokens import Tokens
 from udfs.wire import Read, Reply
 
 TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
-KNOWN_TASKS = 256
+KNOWN_TASKS = 1024
 
 
 class Teacher:
@@ -31,7 +31,7 @@ class Teacher:
         self._tokens, self._form, self._longest = tokens, form, longest
         # what is taught is read by the model that it makes: its labels end as a tuned model's do
         self._setting = Setting(tokens, card.model_copy(update={"tuned": True}), longest)
-        # rows of a task that is not varied share its prompt; varied ones rarely meet again
+        # rows that are asked in one way share its prompt
         self._inquiry = lru_cache(maxsize=KNOWN_TASKS)(self._made)
 
     def examples(self, row: TrainingRow) -> list[Masked]:

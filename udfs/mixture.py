@@ -22,6 +22,7 @@ from schemas.tasks import AnyTask
 from schemas.training_row import TRAINING_ROWS, TrainingRow
 from udfs.ask import check_code
 from udfs.conversations import encode_conversation
+from udfs.examples import frame_of
 from udfs.generated import asking_of
 from udfs.layouts import laid_out
 from udfs.lessons import TASK, Teacher
@@ -31,7 +32,7 @@ from udfs.parse import dumps
 from udfs.pieces import messages_of, pieces_of
 from udfs.tokens import Tokens, load_tokens
 from udfs.truth import answer_of
-from udfs.variation import Asking, varied
+from udfs.variation import Asking, Way, asked_in, choose, ways_of
 
 # `shape` says how a record becomes a row: task, varied, instruction, prompt or chat
 RECORDS: Final = {
@@ -47,6 +48,11 @@ RECORDS: Final = {
 }
 ROWS_DDL: Final = ddl({**TRAINING_ROWS, "dropped": "string"})
 ID_LETTERS: Final = 16
+PLACE_BITS: Final = 63
+GROUP_BITS: Final = 40
+ROWS_OF_A_WAY: Final = 16
+MOST_WAYS: Final = 256
+ROWS_TOGETHER: Final = 8
 DECLARED_OUTSIDE: Final = {"accept", "reference"}
 
 Frames = Iterator[pd.DataFrame]
@@ -89,7 +95,7 @@ def _generate(pairs: Pairs, seed: int, constants: Row, frames: Frames) -> Frames
             answer = asking.answer if isinstance(asking.answer, str) else dumps(asking.answer)
             texts = list(asking.inputs)
             rows.append({**constants, "task": task_json(asking.task), "texts": texts, "answer": answer})
-        yield _frame(rows, list(RECORDS))
+        yield frame_of(rows, list(RECORDS))
 
 
 def cutter(spec: MixSpec, constants: Row) -> Callable[[Frames], Frames]:
@@ -109,7 +115,7 @@ def _cut(spec: MixSpec, constants: Row, frames: Frames) -> Frames:
             common = {**constants, "split_keys": keys}
             turns = list(zip(_listed(roles), _listed(texts), strict=True))
             rows += [common | found for found in _pieces(turns, size, spec.longest)]
-        yield _frame(rows, list(RECORDS))
+        yield frame_of(rows, list(RECORDS))
 
 
 def _pieces(
@@ -139,7 +145,7 @@ def _render(spec: MixSpec, frames: Frames) -> Frames:
     for frame in frames:
         columns = [frame[name] for name in frame.columns]
         records = (dict(zip(frame.columns, values, strict=True)) for values in zip(*columns, strict=True))
-        yield _frame([row_of(record, spec.seed, teacher) for record in records], [*TRAINING_ROWS, "dropped"])
+        yield frame_of([row_of(record, spec.seed, teacher) for record in records], [*TRAINING_ROWS, "dropped"])
 
 
 def row_of(record: Row, seed: int, teacher: Teacher) -> Row:
@@ -147,15 +153,17 @@ def row_of(record: Row, seed: int, teacher: Teacher) -> Row:
     dataset, copy = record["dataset"], int(record["copy"])
     row_id = f"{dataset}_{record['content'][:ID_LETTERS]}" + (f"_{copy}" if copy else "")
     rng = seeded(seed, row_id)
-    place = rng.getrandbits(63)
+    within = rng.getrandbits(PLACE_BITS - GROUP_BITS)
     try:
-        row = TrainingRow(dataset=dataset, id=row_id, **_drawn(record, rng))
+        drawn, group = _drawn(record, rng, seed)
+        row = TrainingRow(dataset=dataset, id=row_id, **drawn)
         examples = teacher.examples(row)
     except Unteachable as problem:
         return {"dataset": dataset, "dropped": problem.reason}
     learned = sum(example.learned for example in examples)
+    together = seeded(seed, dataset, group or row_id).getrandbits(GROUP_BITS)
     return row.model_dump() | {
-        "place": place,
+        "place": together << (PLACE_BITS - GROUP_BITS) | within,
         "turns": sum(example.answers for example in examples),
         "prompt_tokens": sum(len(example.ids) for example in examples) - learned,
         "completion_tokens": learned,
@@ -164,10 +172,11 @@ def row_of(record: Row, seed: int, teacher: Teacher) -> Row:
     }
 
 
-def _drawn(record: Row, rng: Random) -> Row:
+def _drawn(record: Row, rng: Random, seed: int) -> tuple[Row, str]:
+    """A row's own part, and the name of the rows that it stands together with; "" where it stands alone."""
     texts = _listed(record["texts"])
     if record["shape"] in ("task", "varied"):
-        return _asked(record, texts, rng)
+        return _asked(record, texts, rng, seed)
     if record["shape"] == "instruction":
         messages = laid_out(texts[0] or "", texts[1], record["answer"], rng)
     elif record["shape"] == "prompt":
@@ -176,24 +185,31 @@ def _drawn(record: Row, rng: Random) -> Row:
         messages = tuple(Message(**message) for message in record["messages"])
     if out_of_turn(messages):
         raise Unteachable("odd_turns")
-    return {"kind": "chat", "messages": messages}
+    return {"kind": "chat", "messages": messages}, ""
 
 
-def _asked(record: Row, texts: list[str | None], rng: Random) -> Row:
+def _asked(record: Row, texts: list[str | None], rng: Random, seed: int) -> tuple[Row, str]:
+    """Ask in the task's own way or in one of many, each of which is taken by about `ROWS_OF_A_WAY` rows or more."""
     task = _task(record["task"])
     asking = Asking(task, tuple(texts), json.loads(answer_of(task, record["answer"])))
-    asking = varied(asking, rng) if record["shape"] == "varied" else asking
-    return {
-        "kind": "task",
-        "task": task_json(asking.task),
-        "inputs": asking.inputs,
-        "answer": dumps(asking.answer),
-    }
+    peers, way = int(record["peers"]), -1
+    ways = _ways(record["task"], min(MOST_WAYS, peers // ROWS_OF_A_WAY) or 1, seed) if _is_varied(record) else ()
+    if ways:
+        way = choose(asking, ways, rng)
+        asking = asking if way < 0 else asked_in(asking, ways[way])
+    # rows of one way stand together in small groups, so that no stretch of training is about one label set alone
+    groups = max(1, round(peers / max(1, len(ways)) / ROWS_TOGETHER))
+    row = {"kind": "task", "task": task_json(asking.task), "inputs": asking.inputs, "answer": dumps(asking.answer)}
+    return row, f"{record['task']} {way} {rng.randrange(groups)}"
 
 
-def _frame(rows: Sequence[Row], names: Sequence[str]) -> pd.DataFrame:
-    """A frame of these columns, as objects: whole numbers beside nulls would become floats and lose digits."""
-    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names})
+def _is_varied(record: Row) -> bool:
+    return bool(record["shape"] == "varied")
+
+
+@lru_cache(maxsize=64)
+def _ways(task: str, count: int, seed: int) -> tuple[Way, ...]:
+    return ways_of(_task(task), count, seeded(seed, task))
 
 
 def _listed(values: Any) -> list[Any]:

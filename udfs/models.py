@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from schemas.errors import EnvironmentProblem
-from schemas.job import ModelRef
+from schemas.job import EMBEDDED_MODELS, ModelRef
+from udfs.adapter import check_adapter, merge
 from udfs.fit import weights_files
 from udfs.hub import download
 
@@ -27,6 +28,9 @@ _REFUSED = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py"})
 _DIGESTED = ("*.json", "*.jinja", "*.txt")
 # Weights behind these are read over the network; a copy on the host's own disk is read many times faster.
 _REMOTE_ROOTS = (Path("/Volumes"), Path("/dbfs"))
+# `smollm2` is the embedded model with the adapter that burnish trained
+TRAINED, UNTUNED = EMBEDDED_MODELS
+EMBEDDED_ADAPTER = Path(__file__).with_name("smollm2")
 _SAMPLES = 64
 _SAMPLE_BYTES = 65_536
 
@@ -57,7 +61,12 @@ def stage(model: ModelRef, *, cache: Path | None = None, expect_digest: str | No
         ValueError: The model is an endpoint, which has no files.
     """
     models = (cache or cache_folder()) / "models"
-    if model.name is not None:
+    if (adapter := adapter_of(model)) is not None:
+        base = stage(_base_of(model), cache=cache)
+        merged = _merged_folder(base.folder, adapter, models)
+        folder = _build_once(merged, lambda beside: merge(base.folder, adapter, beside))
+        name, revision = f"{base.name}+{adapter.name}", ""
+    elif model.name is not None:
         folder, name, revision = _stage_embedded(models)
     elif model.path is not None:
         given = Path(model.path).expanduser().resolve()
@@ -82,7 +91,12 @@ def staged_folder(model: ModelRef, *, cache: Path | None = None) -> Path | None:
         EnvironmentProblem: `stage` could not: the package or folder is missing or unsafe.
     """
     models = (cache or cache_folder()) / "models"
-    if model.name is not None:
+    if (adapter := adapter_of(model)) is not None:
+        base = staged_folder(_base_of(model), cache=cache)
+        if base is None:
+            return None
+        folder = _merged_folder(base, adapter, models)
+    elif model.name is not None:
         folder = _embedded_folder(embedded_file(), models)
     elif model.path is not None:
         folder = Path(model.path).expanduser().resolve()
@@ -90,6 +104,31 @@ def staged_folder(model: ModelRef, *, cache: Path | None = None) -> Path | None:
     else:
         folder = _hub_folder(model.hub or "", model.revision or "", models)
     return folder if folder.is_dir() else None
+
+
+def adapter_of(model: ModelRef) -> Path | None:
+    """The adapter's folder: the one named, or for the embedded model the one that burnish trained.
+
+    Raises:
+        EnvironmentProblem: the folder holds no adapter that can be merged.
+    """
+    if model.adapter is not None:
+        folder = Path(model.adapter).expanduser().resolve()
+    elif model.name == TRAINED and EMBEDDED_ADAPTER.is_dir():
+        return EMBEDDED_ADAPTER
+    else:
+        return None
+    check_adapter(folder)
+    return folder
+
+
+def _base_of(model: ModelRef) -> ModelRef:
+    """The model that `adapter_of` goes with: the same without the adapter, which a name alone may stand for."""
+    return ModelRef(name=UNTUNED) if model.adapter is None else model.model_copy(update={"adapter": None})
+
+
+def _merged_folder(base: Path, adapter: Path, models: Path) -> Path:
+    return models / f"merged-{digest_of(base)[:20]}-{digest_of(adapter)[:20]}"
 
 
 def digest_of(folder: Path) -> str:

@@ -1,17 +1,21 @@
 """The same question asked in other ways, so that a model learns the task and not one job file.
 
-Every choice comes from the `Random` handed in: the same seed asks in the same way.
+Every choice comes from the `Random` handed in: the same seed asks in the same way. Ways are drawn for a whole task, and
+every row takes one that fits it: rows that are asked in one way share their prompt's beginning, which training
+computes once for all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from schemas.tasks import Answer, AnyTask, Classify, Extract, Impute, Match, Multilabel
 
-# shares of rows: with every label or attribute; without descriptions; with the truth left out; with a way to abstain
-WHOLE, BARE, TRUTHLESS, ABSTAINING = 0.25, 0.5, 0.1, 0.3
+# shares of ways: with every label or attribute; without descriptions; with a word for none of them
+WHOLE, BARE, ABSTAINING = 0.25, 0.5, 0.4
+# share of rows that are asked in a way without their truth, where the answer is that word
+TRUTHLESS = 0.1
 NONE_OF_THESE = ("none of these", "none", "other", "something else", "unclear", "not listed")
 WORDINGS: tuple[Callable[[str], str], ...] = (
     str,
@@ -30,9 +34,23 @@ class Asking:
     answer: Any
 
 
-def varied(asking: Asking, rng: Random) -> Asking:
-    """Ask in another way: other labels beside the true one, other order, other words, fewer descriptions."""
-    ways: dict[str, Callable[[Any, Asking, Random], Asking]] = {
+@dataclass(frozen=True)
+class Way:
+    """One way to ask a task.
+
+    Attributes:
+        words: the labels, options or attributes that it offers, each as it words them; None where a task has none.
+        is_swapped: whether a match shows record B first.
+    """
+
+    task: AnyTask
+    words: dict[str, str] | None = None
+    is_swapped: bool = False
+
+
+def ways_of(task: AnyTask, count: int, rng: Random) -> tuple[Way, ...]:
+    """Draw ways to ask a task: other subsets, orders and wordings of labels, fewer descriptions, a word for none."""
+    drawers: dict[str, Callable[[Any, Random], Way]] = {
         "classify": _classify,
         "multilabel": _multilabel,
         "extract": _extract,
@@ -41,8 +59,54 @@ def varied(asking: Asking, rng: Random) -> Asking:
         "answer": _answer,
     }
     # the rules of a cell to be cleaned are the job's own, and have no other wording here
-    way = ways.get(asking.task.task)
-    return asking if way is None else way(asking.task, asking, rng)
+    draw = drawers.get(task.task)
+    return (Way(task),) if draw is None else tuple(draw(task, rng) for _ in range(count))
+
+
+def choose(asking: Asking, ways: Sequence[Way], rng: Random) -> int:
+    """Return the place of a way that fits a question; -1 where none does, and it is asked as declared."""
+    fitting = [place for place, way in enumerate(ways) if _fits(way, asking)]
+    without = [place for place in fitting if not _offers(ways[place], asking.answer)]
+    if without and (len(without) == len(fitting) or rng.random() < TRUTHLESS):
+        return rng.choice(without)
+    offering = sorted(set(fitting).difference(without))
+    return rng.choice(offering) if offering else -1
+
+
+def asked_in(asking: Asking, way: Way) -> Asking:
+    """Ask a question in a way that fits it."""
+    inputs, answer, words = asking.inputs, asking.answer, way.words
+    if isinstance(asking.task, Match) and way.is_swapped:
+        cut = len(asking.task.left)
+        inputs = (*inputs[cut:], *inputs[:cut])
+    elif isinstance(asking.task, Multilabel) and words is not None:
+        answer = [name for name in words if name in answer]
+    elif isinstance(asking.task, Extract) and words is not None:
+        answer = {name: answer.get(name) for name in words}
+    elif isinstance(asking.task, Classify) and words is not None:
+        answer = None if answer is None else words.get(answer)
+    return Asking(way.task, inputs, answer)
+
+
+def _fits(way: Way, asking: Asking) -> bool:
+    """Whether a way has an answer for a question; attributes of which the text states none would teach nulls alone."""
+    if way.words is None:
+        return True
+    if isinstance(way.task, Extract):
+        stated = {name for name, value in asking.answer.items() if value is not None}
+        return not stated or not stated.isdisjoint(way.words)
+    if isinstance(way.task, Multilabel) or _offers(way, asking.answer):
+        return True
+    if isinstance(way.task, Answer):
+        return asking.answer is not None and asking.answer == way.task.not_answerable
+    return isinstance(way.task, Classify) and way.task.abstain is not None
+
+
+def _offers(way: Way, answer: Any) -> bool:
+    """Whether the truth itself may be answered; what is no choice always may."""
+    if not isinstance(way.task, Classify | Impute | Answer) or way.words is None:
+        return True
+    return answer in way.words
 
 
 def some(names: Sequence[str], rng: Random, *, least: int) -> list[str]:
@@ -51,14 +115,6 @@ def some(names: Sequence[str], rng: Random, *, least: int) -> list[str]:
     if size > least and rng.random() >= WHOLE:
         size = round(least * (size / least) ** rng.random())
     return rng.sample(list(names), size)
-
-
-def _with_truth(names: Sequence[str], truth: str, rng: Random) -> list[str]:
-    """Return a random subset that holds the truth at a random place."""
-    chosen = some(names, rng, least=2)
-    if truth not in chosen:
-        chosen[rng.randrange(len(chosen))] = truth
-    return chosen
 
 
 def _described(names: Sequence[str], labels: dict[str, str], rng: Random) -> dict[str, str]:
@@ -75,69 +131,58 @@ def _worded(names: Sequence[str], abstain: str, rng: Random) -> dict[str, str]:
     return words if is_clear else {name: name for name in names}
 
 
-def _classify(task: Classify, asking: Asking, rng: Random) -> Asking:
-    labels, truth = _mapping(task.labels), asking.answer
-    if truth is not None and truth not in labels:
-        return asking
-    others = [label for label in labels if label != truth]
+def _same(names: Iterable[str]) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+def _classify(task: Classify, rng: Random) -> Way:
+    labels = _mapping(task.labels)
+    chosen = some(list(labels), rng, least=2)
     known = {label.casefold() for label in labels}
     abstain = task.abstain or rng.choice([word for word in NONE_OF_THESE if word not in known])
-    if truth is None or (len(others) >= 2 and rng.random() < TRUTHLESS):
-        chosen, answer = some(others, rng, least=2), None
-    else:
-        chosen, answer = _with_truth(list(labels), truth, rng), truth
     words = _worded(chosen, abstain, rng)
     changed = {
         "labels": {words[label]: text for label, text in _described(chosen, labels, rng).items()},
-        "abstain": abstain if answer is None or rng.random() < ABSTAINING else None,
+        "abstain": abstain if rng.random() < ABSTAINING else None,
         "examples": (),
     }
-    return Asking(task.model_copy(update=changed), asking.inputs, None if answer is None else words[answer])
+    return Way(task.model_copy(update=changed), words)
 
 
-def _multilabel(task: Multilabel, asking: Asking, rng: Random) -> Asking:
+def _multilabel(task: Multilabel, rng: Random) -> Way:
     labels = _mapping(task.labels)
     chosen = some(list(labels), rng, least=1)
     changed = {"labels": _described(chosen, labels, rng), "examples": ()}
-    return Asking(task.model_copy(update=changed), asking.inputs, [one for one in chosen if one in asking.answer])
+    return Way(task.model_copy(update=changed), _same(chosen))
 
 
-def _extract(task: Extract, asking: Asking, rng: Random) -> Asking:
-    stated = [name for name in task.attributes if asking.answer.get(name) is not None]
+def _extract(task: Extract, rng: Random) -> Way:
     chosen = some(list(task.attributes), rng, least=1)
-    if stated and not set(chosen) & set(stated):
-        # a subset of what the text does not state would teach nulls alone
-        chosen[0] = rng.choice(stated)
     bare = {"description": ""} if rng.random() < BARE else {}
     attributes = {name: task.attributes[name].model_copy(update=bare) for name in chosen}
-    changed = {"attributes": attributes, "examples": ()}
-    return Asking(task.model_copy(update=changed), asking.inputs, {name: asking.answer.get(name) for name in chosen})
+    return Way(task.model_copy(update={"attributes": attributes, "examples": ()}), _same(chosen))
 
 
-def _impute(task: Impute, asking: Asking, rng: Random) -> Asking:
+def _impute(task: Impute, rng: Random) -> Way:
     labels = _mapping(task.labels)
-    if asking.answer not in labels:
-        return asking
-    chosen = _with_truth(list(labels), asking.answer, rng)
-    changed = {"labels": _described(chosen, labels, rng), "examples": ()}
-    return Asking(task.model_copy(update=changed), asking.inputs, asking.answer)
+    if not labels:
+        return Way(task)
+    chosen = some(list(labels), rng, least=2)
+    return Way(task.model_copy(update={"labels": _described(chosen, labels, rng), "examples": ()}), _same(chosen))
 
 
-def _match(task: Match, asking: Asking, rng: Random) -> Asking:
+def _match(task: Match, rng: Random) -> Way:
     if rng.random() < 0.5:
-        return asking
-    cut = len(task.left)
-    swapped = task.model_copy(update={"left": task.right, "right": task.left})
-    return Asking(swapped, (*asking.inputs[cut:], *asking.inputs[:cut]), asking.answer)
+        return Way(task)
+    return Way(task.model_copy(update={"left": task.right, "right": task.left}), is_swapped=True)
 
 
-def _answer(task: Answer, asking: Asking, rng: Random) -> Asking:
-    options, answer = _mapping(task.options), asking.answer
-    if not options or (answer not in options and answer != task.not_answerable):
-        return asking
-    chosen = _with_truth(list(options), answer, rng) if answer in options else some(list(options), rng, least=2)
-    changed = {"options": _described(chosen, options, rng), "examples": ()}
-    return Asking(task.model_copy(update=changed), asking.inputs, answer)
+def _answer(task: Answer, rng: Random) -> Way:
+    options = _mapping(task.options)
+    if not options:
+        return Way(task)
+    chosen = some(list(options), rng, least=2)
+    return Way(task.model_copy(update={"options": _described(chosen, options, rng), "examples": ()}), _same(chosen))
 
 
 def _mapping(labels: Any) -> dict[str, str]:

@@ -44,7 +44,7 @@ def test_a_mix_file_reads_as_it_is_written() -> None:
         ("pairs: dates, ", "", "6:5: sources[1].pairs: is missing"),
         ("pairs: dates", "pairs: date", "sources[1].pairs: takes one of dates, phones, units, casing, typos, records"),
         ("rows: 3", "rows: 0", "sources[1].rows: "),
-        ("rows: 3", "row: 3", "sources[1].row: unknown key (did you mean rows?); known are name, rows, weight, kind"),
+        ("rows: 3", "row: 3", "sources[1].row: unknown key (did you mean rows?); known are name, rows, weight"),
         ("name: dates", "name: Dolly", "6:29: sources[1].name: sources[0] has this name too; rename one"),
         ("name: dates", "name: a b", "sources[1].name: takes letters, digits and underscores"),
         ("dolly.json", "dolly.txt", "5:45: sources[0].file: takes a file that ends in .json, .jsonl, .csv or .parquet"),

@@ -1,0 +1,222 @@
+"""`burnish evaluate`: job files on tables with truth, through the same path as `run`, beside what needs no model."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs import lake
+from jobs.baselines import baseline
+from jobs.cells import nothing_to_ask, text_of
+from jobs.evaluation import Evaluation, Line
+from jobs.run import run
+from jobs.scores import Cell, read_value, score
+from jobs.source import resolve_labels, source_rows
+from jobs.store import answers_by_question, store_of
+from schemas.errors import DataContractError, JobFileError
+from schemas.job import EnrichJob, ModelRef, Place, Source
+from schemas.options import RunOptions
+from schemas.suite import SuiteFile, SuiteSet
+from schemas.tasks import AnyTask, Clean, Impute
+from schemas.yaml_file import load_job
+from udfs.masked import Unteachable
+from udfs.truth import answer_of, may_be_null
+
+ASKED = ("ok",)
+MOST_TRAINING_ROWS = 50_000  # that a baseline learns from; it holds them in memory
+KEEP_WARM_MIN = 15.0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One set as it is asked: the job over its sampled rows, and where they stand."""
+
+    declared: SuiteSet
+    job: EnrichJob
+    rows: Place
+
+
+def evaluate(spark: SparkSession, file: SuiteFile, *, only: Sequence[str] = ()) -> Evaluation:
+    """Ask every set, score the answers, and write `scores.json` and `scores.md` into the output folder.
+
+    Raises:
+        JobFileError: a job file is wrong, or `truth` or `only` do not fit it.
+        DataContractError: a table or column is missing, or no row has a truth.
+    """
+    chosen = _chosen(file, only)
+    jobs = {one.name: load_job(Path(one.job)) for one in chosen}
+    for one in chosen:
+        _check_truth(jobs[one.name], one)
+    folder = Path(file.output).expanduser().resolve()
+    lines: list[Line] = []
+    models = file.models or (None,)
+    judged = [_sampled(spark, file, one, jobs[one.name], folder) for one in chosen]
+    # one model after the other, so that each starts its engines once
+    for model in models:
+        for asked in judged:
+            lines += _of_model(spark, file, asked, model, folder)
+    for asked in judged:
+        lines += _of_baselines(spark, file, asked)
+    found = Evaluation(str(folder), tuple(lines), rows=file.rows, seed=file.seed)
+    found.write(folder)
+    return found
+
+
+def _chosen(file: SuiteFile, only: Sequence[str]) -> list[SuiteSet]:
+    if unknown := sorted(set(only) - {one.name for one in file.sets}):
+        raise JobFileError(f"the suite has no set {', '.join(unknown)}; it has {', '.join(s.name for s in file.sets)}")
+    return [one for one in file.sets if not only or one.name in only]
+
+
+def _check_truth(job: EnrichJob, one: SuiteSet) -> None:
+    inputs = {task.name: task.inputs for task in job.columns}
+    if unknown := sorted(set(one.truth) - inputs.keys()):
+        raise JobFileError(f"set {one.name}: {one.job} writes no {', '.join(unknown)}; it writes {', '.join(inputs)}")
+    for name, column in one.truth.items():
+        if column in inputs[name]:
+            raise JobFileError(f"set {one.name}: the question of {name} shows {column}, so that it is no test of it")
+
+
+def _sampled(spark: SparkSession, file: SuiteFile, one: SuiteSet, job: EnrichJob, folder: Path) -> Judged:
+    """Write the set's sampled rows as a table of their own, which the job then works on in place."""
+    job = job.model_copy(update={"source": one.source or job.source})
+    rows = source_rows(spark, job)
+    for column in (*one.truth.values(), *job.key):
+        if column not in rows.columns:
+            raise DataContractError(f"set {one.name}: {job.source.text} has no column {column}")
+    order = F.xxhash64(F.lit(file.seed), *[lake.col(name).cast("string") for name in job.key])
+    # cells that an earlier run of the same job wrote are no part of the question
+    written = {name for task in job.columns if not task.in_place for name in task.written}
+    kept = rows.drop(
+        *written, *(f"{task.name}_{end}" for task in job.columns for end in ("confidence", "error", "meta"))
+    )
+    place = Place(path=str(folder / one.name / "rows"))
+    lake.replace(kept.orderBy(order, *map(lake.col, job.key)).limit(one.rows or file.rows).coalesce(1), place)
+    columns = tuple(task.model_copy(update={"accept": 0.0}) for task in job.columns if task.name in one.truth)
+    limits = job.limits.model_copy(update={"max_failed_share": 1.0, "max_reask_share": 1.0})
+    changes = {"source": _source(place), "target": None, "accept": 0.0, "columns": columns, "limits": limits}
+    return Judged(one, job.model_copy(update=changes), place)
+
+
+def _source(place: Place) -> Source:
+    return Source(path=place.path)
+
+
+def _of_model(
+    spark: SparkSession, file: SuiteFile, one: Judged, model: ModelRef | None, folder: Path
+) -> Iterator[Line]:
+    job = one.job if model is None else one.job.model_copy(update={"model": model})
+    # every model answers the rows as they were
+    name = _file_name(job.model.text)
+    place = Place(path=str(folder / one.declared.name / name / "rows"))
+    lake.replace(lake.read(spark, one.rows), place)
+    engine = job.engine.model_copy(update={"keep_warm_min": KEEP_WARM_MIN})
+    job = job.model_copy(
+        update={"source": _source(place), "store": str(folder / one.declared.name / name / "store"), "engine": engine}
+    )
+    result = run(spark, job, options=RunOptions(reask=True))
+    answers = answers_by_question(spark, store_of(job), sorted(set(result.prepared.cells.fingerprints.values())))
+    for task in resolve_labels(spark, job).columns:
+        cells = _cells(spark, one, job, task, answers)
+        seconds = result.seconds if len(job.columns) == 1 else None
+        yield _line(file, one, task, job.model.text, cells, seconds)
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-")[-100:]
+
+
+def _cells(spark: SparkSession, one: Judged, job: EnrichJob, task: AnyTask, answers: DataFrame) -> list[Cell]:
+    written = lake.read(spark, job.target_place)
+    before = lake.read(spark, one.rows)
+    keys = [lake.col(name).alias(f"k{at}") for at, name in enumerate(job.key)]
+    names = [f"k{at}" for at in range(len(job.key))]
+    meta = lake.col(f"{task.name}_meta")
+    asked = written.select(*keys, meta["question_id"].alias("question_id"))
+    known = _with_truth(before, one.declared.truth[task.name], task, keys)
+    found = answers.select("question_id", "status", "value", "confidence", "label_mass")
+    rows = known.join(asked, names).join(found, "question_id", "left").select("truth", "before", *found.columns[1:])
+    cells = []
+    for row in rows.collect():
+        truth = _truth_of(task, row["truth"])
+        if truth is None:
+            continue
+        is_answered = row["status"] in ASKED and row["value"] is not None
+        value = read_value(row["value"]) if is_answered else None
+        cells.append(
+            Cell(
+                truth[0],
+                value,
+                is_answered,
+                row["confidence"] if is_answered else None,
+                row["label_mass"],
+                row["before"],
+            )
+        )
+    if not cells:
+        raise DataContractError(f"set {one.declared.name}: no row of {task.name} has a truth and something to ask")
+    return cells
+
+
+def _with_truth(rows: DataFrame, column: str, task: AnyTask, more: list[Any]) -> DataFrame:
+    """The rows that ask something, with truth and old cell as texts."""
+    kinds = {field.name: field.dataType for field in rows.schema}
+    texts = [text_of(lake.col(name), kinds[name]) for name in task.inputs]
+    before = text_of(lake.col(task.name), kinds[task.name]) if isinstance(task, Clean) else F.lit(None).cast("string")
+    asks = ~nothing_to_ask(task, texts)
+    if isinstance(task, Impute):
+        asks = asks & lake.col(task.name).isNull()
+    truth = text_of(lake.col(column), kinds[column])
+    return rows.where(asks).select(*more, F.array(*texts).alias("inputs"), before.alias("before"), truth.alias("truth"))
+
+
+def _truth_of(task: AnyTask, text: str | None) -> tuple[Any] | None:
+    """A truth as a value in a tuple; None where there is none."""
+    if text is None and not may_be_null(task):
+        return None
+    try:
+        return (json.loads(answer_of(task, text)),)
+    except Unteachable:
+        return None
+
+
+def _of_baselines(spark: SparkSession, file: SuiteFile, one: Judged) -> Iterator[Line]:
+    for task in resolve_labels(spark, one.job).columns:
+        column = one.declared.truth[task.name]
+        asked = _pairs(_with_truth(lake.read(spark, one.rows), column, task, []), task)
+        known: list[tuple[list[str | None], Any]] = []
+        if one.declared.train is not None:
+            rows = _with_truth(lake.read(spark, one.declared.train), column, task, []).limit(MOST_TRAINING_ROWS)
+            known = _pairs(rows, task)
+        for kind in file.baselines:
+            cells = baseline(kind, task, known, [inputs for inputs, _ in asked])
+            if cells is not None:
+                judged = [replace(cell, truth=truth) for cell, (_, truth) in zip(cells, asked, strict=True)]
+                yield _line(file, one, task, kind, judged, None)
+
+
+def _pairs(rows: DataFrame, task: AnyTask) -> list[tuple[list[str | None], Any]]:
+    found = [(list(row["inputs"]), _truth_of(task, row["truth"])) for row in rows.collect()]
+    return [(inputs, truth[0]) for inputs, truth in found if truth is not None]
+
+
+def _line(file: SuiteFile, one: Judged, task: AnyTask, system: str, cells: list[Cell], seconds: float | None) -> Line:
+    name = one.declared.name if len(one.declared.truth) == 1 else f"{one.declared.name}.{task.name}"
+    found = score(task, cells, resamples=file.resamples, seed=file.seed, seconds=seconds)
+    return Line(name, one.declared.kind or KINDS[task.task], task.task, system, found, one.declared.note)
+
+
+KINDS = {
+    "classify": "classification",
+    "multilabel": "classification",
+    "extract": "extraction",
+    "clean": "cleaning",
+    "impute": "enrichment",
+    "match": "entity matching",
+    "answer": "reading comprehension",
+}
