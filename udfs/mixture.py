@@ -32,7 +32,7 @@ from udfs.parse import dumps
 from udfs.pieces import messages_of, pieces_of
 from udfs.tokens import Tokens, load_tokens
 from udfs.truth import answer_of
-from udfs.variation import Asking, Way, asked_in, choose, ways_of
+from udfs.variation import Asking, Way, asked_in, choose, share_of, ways_of
 
 # `shape` says how a record becomes a row: task, varied, instruction, prompt or chat
 RECORDS: Final = {
@@ -198,7 +198,8 @@ def _asked(record: Row, texts: list[str | None], rng: Random, seed: int) -> tupl
         way = choose(asking, ways, rng)
         asking = asking if way < 0 else asked_in(asking, ways[way])
     # rows of one way stand together in small groups, so that no stretch of training is about one label set alone
-    groups = max(1, round(peers / max(1, len(ways)) / ROWS_TOGETHER))
+    share = 1.0 if way < 0 else share_of(ways[way], ways)
+    groups = max(1, round(peers * share / ROWS_TOGETHER))
     row = {"kind": "task", "task": task_json(asking.task), "inputs": asking.inputs, "answer": dumps(asking.answer)}
     return row, f"{record['task']} {way} {rng.randrange(groups)}"
 

@@ -174,7 +174,9 @@ class Log(TrainerCallback):  # type: ignore[misc] # transformers' types are not 
 
 
 def _trainer(plan: StagePlan, steps_done: int) -> AnswerTrainer:
-    model = AutoModelForCausalLM.from_pretrained(plan.model, dtype=torch.float32, attn_implementation="sdpa")
+    # weights that stay as they are may as well stand in the precision that they are computed in
+    dtype = torch.bfloat16 if plan.lora is not None and _is_half(plan) else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(plan.model, dtype=dtype, attn_implementation="sdpa")
     is_large = model.num_parameters() >= LARGE
     peft = None
     if plan.begin_from is not None and plan.lora is not None:
@@ -209,7 +211,6 @@ def _features(stream: Stream, batch: int, start: int) -> Iterator[dict[str, Any]
 def _arguments(plan: StagePlan, *, is_large: bool) -> SFTConfig:
     stage = plan.stage
     on_gpu = torch.cuda.is_available()
-    is_half = plan.precision == "bfloat16" or (plan.precision == "auto" and has_half_precision())
     schedule, more = _schedule(stage)
     return SFTConfig(
         output_dir=plan.folder,
@@ -221,7 +222,7 @@ def _arguments(plan: StagePlan, *, is_large: bool) -> SFTConfig:
         lr_scheduler_kwargs=more,
         warmup_steps=round(stage.warmup * stage.steps),
         weight_decay=0.0,
-        bf16=is_half,
+        bf16=_is_half(plan),
         use_cpu=not on_gpu,
         ddp_backend=None if on_gpu else "gloo",
         gradient_checkpointing=is_large,
@@ -240,6 +241,10 @@ def _arguments(plan: StagePlan, *, is_large: bool) -> SFTConfig:
         max_length=None,
         dataloader_num_workers=0,
     )
+
+
+def _is_half(plan: StagePlan) -> bool:
+    return plan.precision == "bfloat16" or (plan.precision == "auto" and has_half_precision())
 
 
 def _schedule(stage: Stage) -> tuple[str, dict[str, float]]:

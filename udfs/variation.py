@@ -73,6 +73,12 @@ def choose(asking: Asking, ways: Sequence[Way], rng: Random) -> int:
     return rng.choice(offering) if offering else -1
 
 
+def share_of(way: Way, ways: Sequence[Way]) -> float:
+    """Which share of the rows will about take this way: a larger set of choices holds more rows' truths."""
+    sizes = [len(one.words) if one.words is not None and _has_choices(one.task) else 1 for one in (way, *ways)]
+    return sizes[0] / sum(sizes[1:])
+
+
 def asked_in(asking: Asking, way: Way) -> Asking:
     """Ask a question in a way that fits it."""
     inputs, answer, words = asking.inputs, asking.answer, way.words
@@ -104,9 +110,11 @@ def _fits(way: Way, asking: Asking) -> bool:
 
 def _offers(way: Way, answer: Any) -> bool:
     """Whether the truth itself may be answered; what is no choice always may."""
-    if not isinstance(way.task, Classify | Impute | Answer) or way.words is None:
-        return True
-    return answer in way.words
+    return not _has_choices(way.task) or way.words is None or answer in way.words
+
+
+def _has_choices(task: AnyTask) -> bool:
+    return isinstance(task, Classify | Impute | Answer)
 
 
 def some(names: Sequence[str], rng: Random, *, least: int) -> list[str]:
