@@ -259,6 +259,23 @@ def train(
 
 
 @app.command()
+def evaluate(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="The suite file.")],
+    only: Annotated[list[str] | None, typer.Option("--set", metavar="NAME", help="Just this set; repeatable.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score job files on tables whose truth is known, beside what needs no model."""
+    from schemas.suite import SuiteFile
+    from schemas.yaml_file import load_file
+
+    file = load_file(suite, SuiteFile)
+    spark = _session(checked=True)
+    from jobs.evaluate import evaluate as evaluated
+
+    _show(evaluated(spark, file, only=only or ()), as_json)
+
+
+@app.command()
 def schema(out: Out = None) -> None:
     """Print the JSON schema of a job file, for editors."""
     from jobs.schema import schema as declared

@@ -12,12 +12,13 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.baselines import baseline
-from jobs.cells import nothing_to_ask, text_of
+from jobs.cells import nothing_to_ask
 from jobs.evaluation import Evaluation, Line
 from jobs.run import run
 from jobs.scores import Cell, read_value, score
 from jobs.source import resolve_labels, source_rows
 from jobs.store import answers_by_question, store_of
+from jobs.texts import text_of
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob, ModelRef, Place, Source
 from schemas.options import RunOptions

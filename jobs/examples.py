@@ -20,8 +20,16 @@ TASKS_PER_CORE = 2
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What one data set gives to a training; `licence` as the mix file states it."""
+    """What one data set gives to a stage of training.
 
+    Attributes:
+        left_out: rows of the mixture that the stage has no room for.
+        examples: one or more a row; a row of several labels is read label by label.
+        licence: as the mix file states it.
+    """
+
+    rows: int
+    left_out: int
     examples: int
     tokens: int
     learned: int
@@ -49,11 +57,10 @@ def write_examples(
         rows = lake.read(spark, data, version=version).select(*ROW_COLUMNS)
         parts = TASKS_PER_CORE * spark.sparkContext.defaultParallelism
         made = rows.repartition(parts).mapInPandas(encoder(spec), ddl(EXAMPLES))
-        lake.replace(made.orderBy("place", "dataset", "part"), place, note="examples")
+        kept = made.where("dropped IS NULL").drop("dropped")
+        lake.replace(kept.orderBy("place", "dataset", "part"), place, note="examples")
     table = lake.read(spark, place)
-    licences = licences_of(spark, data, version)
-    kept = table.where("dropped IS NULL")
-    facts = _facts(kept, licences)
+    facts = _facts(table, lake.read(spark, data, version=version), licences_of(spark, data, version))
     if not facts:
         raise DataContractError(f"no row of {data.text} fits {spec.longest} tokens", hint="raise the stage's `longest`")
     return Written(_stream(table), facts)
@@ -69,11 +76,15 @@ def licences_of(spark: SparkSession, data: Place, version: int) -> dict[str, str
         return {}
 
 
-def _facts(kept: DataFrame, licences: dict[str, str]) -> dict[str, DataFacts]:
+def _facts(examples: DataFrame, mixture: DataFrame, licences: dict[str, str]) -> dict[str, DataFacts]:
     learned = F.aggregate("mask", F.lit(0), lambda total, one: total + one.cast("int"))
-    sums = kept.groupBy("dataset").agg(F.count("*"), F.sum(F.size("ids")), F.sum(learned)).orderBy("dataset")
-    rows = [(name, *map(int, counts)) for name, *counts in sums.collect()]
-    return {name: DataFacts(count, tokens, taught, licences.get(name, "")) for name, count, tokens, taught in rows}
+    sums = [F.count_distinct("place"), F.count("*"), F.sum(F.size("ids")), F.sum(learned)]
+    found = {name: list(map(int, counts)) for name, *counts in examples.groupBy("dataset").agg(*sums).collect()}
+    given = {row["dataset"]: int(row["count"]) for row in mixture.groupBy("dataset").count().collect()}
+    return {
+        name: DataFacts(rows, given[name] - rows, examples, tokens, taught, licences.get(name, ""))
+        for name, (rows, examples, tokens, taught) in sorted(found.items())
+    }
 
 
 def _stream(table: DataFrame) -> Stream:

@@ -10,8 +10,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
-from jobs.cells import text_of
 from jobs.rows import check_columns, read_rows
+from jobs.texts import text_of
 from schemas.mix import HeldOut
 
 # as in the decontamination of language models' training data: shorter runs of words are common property

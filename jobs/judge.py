@@ -10,6 +10,7 @@ from jobs import lake
 from jobs.cells import CellFrame
 from jobs.columns import broken_rule, column_types, value_type
 from jobs.source import ZONED
+from jobs.texts import is_blank, text_of
 from schemas.tasks import AnyTask, Match
 
 
@@ -50,14 +51,14 @@ class Judgement:
     def text(self, json: Column) -> Column:
         """Return a JSON value as the text that the written cell will have."""
         kind = lake.struct(f"v {self.value_type}")[0].dataType
-        return cells_.text_of(self.typed(json), kind)
+        return text_of(self.typed(json), kind)
 
     def guard(self, json: Column, new: Column, old: Column) -> Column:
         """Return the name of the guard that an answer breaks, or null."""
         stated = (json != "null") & json.isNotNull()
         broken = F.when(stated & new.isNull(), F.lit("guard:type"))
         if self.task.in_place:
-            broken = broken.when(~stated | cells_.is_blank(new), F.lit("guard:empty"))
+            broken = broken.when(~stated | is_blank(new), F.lit("guard:empty"))
         return broken.otherwise(broken_rule(self.task, new, old))
 
 

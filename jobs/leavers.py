@@ -5,10 +5,10 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import cells as cells_
 from jobs import lake
 from jobs.source import Scope
 from jobs.store import Store
+from jobs.texts import text_of
 from schemas.job import Place
 
 
@@ -64,7 +64,7 @@ def _log(gone: DataFrame, scope: Scope, store: Store, *, run_id: str) -> None:
     cells = [
         F.struct(
             F.lit(name).alias("column"),
-            cells_.text_of(lake.col(name), kinds[name]).alias("old_value"),
+            text_of(lake.col(name), kinds[name]).alias("old_value"),
             F.to_json(lake.col(f"{name}_meta")).alias("old_meta"),
             lake.col(f"{name}_confidence").alias("confidence"),
             lake.col(f"{name}_meta")["question_id"].alias("question_id"),

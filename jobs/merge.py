@@ -7,9 +7,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs import cells as cells_
 from jobs import lake
 from jobs.cells import CellFrame
+from jobs.texts import input_hash, text_of, type_tag, value_hash
 from schemas.job import EnrichJob
 from schemas.tables import META_DDL, META_FIELDS
 from schemas.tasks import AnyTask
@@ -76,7 +76,7 @@ class _Writer:
         return found
 
     def _text(self, name: str, *, of: str = "t") -> Column:
-        return cells_.text_of(lake.col(name, of=of), self.schema[name].dataType)
+        return text_of(lake.col(name, of=of), self.schema[name].dataType)
 
     def _guard(self, at: int) -> Column:
         """The cell is staged, and the target holds the value and the inputs that the plan saw."""
@@ -88,8 +88,8 @@ class _Writer:
 
     def _hash(self, task: AnyTask, fingerprint: str | Column, written: dict[str, Column]) -> Column:
         texts = [written.get(name, self._text(name)) for name in task.inputs]
-        tags = [cells_.type_tag(self.schema[name].dataType) for name in task.inputs]
-        return cells_.input_hash(fingerprint, texts, tags)
+        tags = [type_tag(self.schema[name].dataType) for name in task.inputs]
+        return input_hash(fingerprint, texts, tags)
 
     def _rewrites(self, task: AnyTask) -> bool:
         """Whether this publish may write a column that a task reads."""
@@ -144,7 +144,7 @@ class _Writer:
         stands = F.when(cell["write"], cell["new"]).otherwise(cell["old"])
         fresh = {
             "inputs_after": inputs_after,
-            "value_hash": cells_.value_hash(stands),
+            "value_hash": value_hash(stands),
             "published_run": F.lit(self.run_id),
             "promise": F.lit(None).cast("string"),
         }

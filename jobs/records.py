@@ -12,11 +12,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs import lake
-from jobs.cells import is_blank, nothing_to_ask, text_of
+from jobs.cells import nothing_to_ask
 from jobs.held_out import split_keys
 from jobs.mix_files import MixPlan
 from jobs.rows import check_columns, read_rows
 from jobs.source import resolve_labels, source_rows
+from jobs.texts import is_blank, text_of
 from schemas.errors import DataContractError
 from schemas.mix import AnySource, Conversations, Generated, Instructions, JobRows, Prompts, Split
 from schemas.tables import ddl
@@ -50,7 +51,7 @@ def _of_job(spark: SparkSession, source: JobRows, at: int, plan: MixPlan, spec: 
     """One record for each row and truth column: the texts that `run` would ask about, and the truth's text."""
     job = resolve_labels(spark, plan.jobs[source.name])
     rows = source_rows(spark, job)
-    tasks = [job.task(name) for name in source.truth]
+    tasks = [_without_pool(job.task(name)) for name in source.truth]
     needed = {name for task in tasks for name in task.inputs}
     check_columns(rows, needed | set(source.truth.values()), job.source.text)
     keys = _keys(rows, source)
@@ -71,6 +72,11 @@ def _of_job(spark: SparkSession, source: JobRows, at: int, plan: MixPlan, spec: 
         }
         made.append(_record(rows, source, at, record))
     return reduce(DataFrame.union, made)
+
+
+def _without_pool(task: AnyTask) -> AnyTask:
+    """A task as it is taught: examples that are chosen row by row belong to one table, not to the task."""
+    return task.model_copy(update={"examples": task.given_examples})
 
 
 def _truth(task: AnyTask, column: str, kind: T.DataType) -> Column:

@@ -11,6 +11,7 @@ from pyspark.sql.types import StringType, StructType, TimestampType
 from jobs import lake
 from jobs.arguments import moment
 from jobs.columns import column_types
+from jobs.labelled import with_examples
 from schemas.errors import DataContractError, JobFileError
 from schemas.fields import LabelTable
 from schemas.job import EnrichJob, Place
@@ -277,8 +278,9 @@ def _any_null(keys: DataFrame) -> Column:
 
 
 def resolve_labels(spark: SparkSession, job: EnrichJob) -> EnrichJob:
-    """Replace every `labels: {from_table, column}` by the labels that stand there now, sorted."""
-    return job.model_copy(update={"columns": tuple(_resolved(spark, task) for task in job.columns)})
+    """Replace every `labels: {from_table, column}` by the labels that stand there now, sorted, and examples too."""
+    labelled = [_resolved(spark, task) for task in job.columns]
+    return job.model_copy(update={"columns": tuple(with_examples(spark, task) for task in labelled)})
 
 
 def _resolved(spark: SparkSession, task: AnyTask) -> AnyTask:

@@ -50,10 +50,11 @@ class Trained:
     def render(self) -> Group:
         """Return the facts for a terminal."""
         table = Table("data set", title=f"trained: {self.product}", title_justify="left")
-        for heading in ("examples", "tokens", "learned tokens"):
+        for heading in ("rows", "left out", "examples", "tokens", "learned"):
             table.add_column(heading, justify="right")
-        for name, facts in self.data.items():
-            table.add_row(name, f"{facts.examples:,}", f"{facts.tokens:,}", f"{facts.learned:,}")
+        for name, one in self.data.items():
+            counts = (one.rows, one.left_out, one.examples, one.tokens, one.learned)
+            table.add_row(name, *(f"{count:,}" for count in counts))
         tail = self.steps[-min(20, len(self.steps)) :]
         loss = sum(step.loss for step in tail) / len(tail) if tail else float("nan")
         told = f"{len(self.steps):,} steps; loss {loss:.3f} over the last {len(tail)}; {self.output}/loss.png"
@@ -104,7 +105,9 @@ def train(spark: SparkSession, file: TrainFile) -> Trained:
         place = file.data_of(one)
         spec = ExampleSpec(file.model, staged.digest, card, file.form, one.longest, code_digest())
         written = write_examples(spark, place, versions[place.text], spec, folder, number)
-        facts |= written.facts
+        # two mixtures may each have a data set of this name
+        stage_name = f"{number}: " if len(versions) > 1 else ""
+        facts |= {f"{stage_name}{name}": found for name, found in written.facts.items()}
         before = run_stage(spark, file, number, staged, written.stream, folder, before)
     steps = steps_of(folder, len(file.stages))
     draw(steps, folder / "loss.png", title=f"{file.model.text}, {file.method}")
@@ -196,10 +199,11 @@ def _write_readme(product: Path, file: TrainFile, facts: dict[str, DataFacts], s
 def _readme(file: TrainFile, facts: dict[str, DataFacts], steps: list[Step]) -> Iterator[str]:
     yield f"# {file.model.text}, trained by burnish ({file.method})\n"
     yield "Trained with `burnish train`; loss on the answers' tokens only.\n"
-    yield "| data set | licence | examples | tokens | learned tokens |"
-    yield "|---|---|---|---|---|"
+    yield "| data set | licence | rows | examples | tokens | learned tokens |"
+    yield "|---|---|---|---|---|---|"
     for name, one in facts.items():
-        yield f"| {name} | {one.licence or 'not stated'} | {one.examples:,} | {one.tokens:,} | {one.learned:,} |"
+        counts = f"{one.rows:,} | {one.examples:,} | {one.tokens:,} | {one.learned:,}"
+        yield f"| {name} | {one.licence or 'not stated'} | {counts} |"
     yield "\n| stage | steps | rows a step | learning rate | longest row |"
     yield "|---|---|---|---|---|"
     for number, part in enumerate(file.stages, 1):

@@ -7,7 +7,7 @@ import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pyspark.ml.torch.distributor import TorchDistributor
 from pyspark.sql import SparkSession
@@ -18,6 +18,9 @@ from schemas.errors import EnvironmentProblem
 from schemas.train import TrainFile
 from udfs.examples import Stream
 from udfs.models import StagedModel
+
+if TYPE_CHECKING:
+    from udfs.training import StagePlan
 
 MARK = "burnish "  # as `udfs.training` writes it, which imports torch
 LINE_EVERY_SEC = 10.0
@@ -38,25 +41,16 @@ def run_stage(
     Raises:
         EnvironmentProblem: a training process failed; its output stands in the stage's train.log.
     """
-    from udfs.training import StagePlan, train_stage
+    from udfs.training import train_stage
 
-    plan = StagePlan(
-        folder=str(folder / "stages" / str(number)),
-        model=before if before and file.method == "full" else str(staged.folder),
-        stage=file.stages[number - 1],
-        stream=stream,
-        seed=file.seed + number - 1,
-        precision=file.precision,
-        checkpoint_every=file.checkpoint_every,
-        lora=file.lora if file.method == "lora" else None,
-        begin_from=before if file.method == "lora" else None,
-    )
+    plan = _plan_of(file, number, staged, stream, folder, before)
     if plan.final.is_dir():
         return str(plan.final)
     Path(plan.folder).mkdir(parents=True, exist_ok=True)
-    logging.getLogger("TorchDistributor").setLevel(logging.ERROR)
     on_driver = file.run_on == "driver"
     distributor = TorchDistributor(num_processes=file.processes, local_mode=on_driver, use_gpu=_uses_gpu(spark, file))
+    # its constructor makes the logger talkative
+    distributor.logger.setLevel(logging.ERROR)
     log = Path(plan.folder) / "train.log"
     with log.open("a", encoding="utf-8") as out, Relay(out, number, len(file.stages)) as relay:
         try:
@@ -68,6 +62,25 @@ def run_stage(
                 hint=f"{log} has its whole output; the same command goes on from the last checkpoint",
             ) from problem
     return str(plan.final)
+
+
+def _plan_of(
+    file: TrainFile, number: int, staged: StagedModel, stream: Stream, folder: Path, before: str | None
+) -> "StagePlan":
+    from udfs.training import StagePlan
+
+    is_lora = file.method == "lora"
+    return StagePlan(
+        folder=str(folder / "stages" / str(number)),
+        model=before if before and not is_lora else str(staged.folder),
+        stage=file.stages[number - 1],
+        stream=stream,
+        seed=file.seed + number - 1,
+        precision=file.precision,
+        checkpoint_every=file.checkpoint_every,
+        lora=file.lora if is_lora else None,
+        begin_from=before if is_lora else None,
+    )
 
 
 def _uses_gpu(spark: SparkSession, file: TrainFile) -> bool:

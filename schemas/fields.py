@@ -100,7 +100,52 @@ class Example(Declared):
         return as_tuple(value)
 
 
-Examples = Annotated[tuple[Example, ...], BeforeValidator(as_tuple)]
+class ExampleTable(Declared):
+    """Examples out of a table of labelled rows, whose columns are called as the task's inputs.
+
+    Attributes:
+        from_table: a table's name, or a Delta folder.
+        version: of that table; raised by hand only, since other examples give other answers.
+        truth: the column that holds what is right.
+        select: `fixed` shows every row the same examples, `similar` those whose words are most like the row's,
+            `diverse` similar ones that differ from each other and spread over the labels.
+        k: how many are shown.
+    """
+
+    from_table: str = Field(min_length=1)
+    version: int = Field(ge=0)
+    truth: ColumnName
+    select: Literal["fixed", "similar", "diverse"] = "similar"
+    k: int = Field(default=4, ge=1, le=64)
+
+
+class LabelledRow(Declared):
+    """One row of a table of examples: the texts of a task's inputs, and its example."""
+
+    inputs: tuple[str | None, ...]
+    example: Example
+
+
+class ExamplePool(Declared):
+    """What an `ExampleTable` held when the job began; `digest` stands for the rows in every fingerprint."""
+
+    select: Literal["similar", "diverse"]
+    k: int
+    digest: str
+    rows: tuple[LabelledRow, ...] = Field(exclude=True)
+
+
+def as_examples(value: Any) -> Any:
+    """Accept a list of examples, or `{from_table, …}`."""
+    if isinstance(value, dict):
+        return ExampleTable.model_validate(value)
+    return as_tuple(value)
+
+
+Examples = Annotated[
+    tuple[Example, ...] | ExampleTable | ExamplePool,
+    BeforeValidator(as_examples, json_schema_input_type=list[Example] | ExampleTable),
+]
 
 
 EXAMPLE_TYPES: dict[Kind, tuple[type, str]] = {

@@ -16,6 +16,7 @@ from schemas.fields import (
     Columns,
     Confidence,
     Declared,
+    Example,
     Examples,
     Kind,
     LabelMap,
@@ -47,11 +48,16 @@ class Task(Declared):
 
     @model_validator(mode="after")
     def _examples_fit(self) -> Self:
-        for index, example in enumerate(self.examples):
+        for index, example in enumerate(self.given_examples):
             complaint = misfit(self.kind, example.output, self.example_words)
             if complaint:
                 raise WrongField(complaint, "examples", index, "output")
         return self
+
+    @property
+    def given_examples(self) -> tuple[Example, ...]:
+        """The examples that every row is shown; none where each row gets its own."""
+        return self.examples if isinstance(self.examples, tuple) else ()
 
     @property
     def example_words(self) -> frozenset[str] | None:

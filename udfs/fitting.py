@@ -64,11 +64,19 @@ class Prompter:
         self._fixed = sum(map(len, self._names)) + max(map(len, self._cues)) + len(self._end)
         self._heads = lru_cache(maxsize=len(sheet.examples) + 1)(self._head)
 
-    def fit(self, values: Sequence[str | None], *, window: bool = False, whole: int | None = None) -> Fitted:
+    def fit(
+        self,
+        values: Sequence[str | None],
+        *,
+        window: bool = False,
+        whole: int | None = None,
+        examples: Sequence[str] | None = None,
+    ) -> Fitted:
         """Make the prompts of one question.
 
         Args:
             values: the inputs, in the order of the sheet's names.
+            examples: this question's own instead of the sheet's.
             window: ask about several windows of the longest value instead of cutting it.
             whole: index of a value that must never be cut.
         """
@@ -78,9 +86,11 @@ class Prompter:
             for value in values
         ]
         cells = [self._tokens.encode_cell(" " + text) if text else () for text in texts]
-        for kept in range(len(self._sheet.examples), -1, -1):
-            head, room = self._heads(kept), self._room - self._fixed - len(self._heads(kept))
-            notes: tuple[str, ...] = () if kept == len(self._sheet.examples) else ("examples_dropped",)
+        most_examples = len(self._sheet.examples if examples is None else examples)
+        for kept in range(most_examples, -1, -1):
+            head = self._heads(kept) if examples is None or kept == 0 else self._head_with(examples[:kept])
+            room = self._room - self._fixed - len(head)
+            notes: tuple[str, ...] = () if kept == most_examples else ("examples_dropped",)
             if sum(map(len, cells)) <= room:
                 return Fitted((self._body(head, cells),), notes)
         return self._shortened(head, cells, room=room, window=window, whole=whole, notes=notes)
@@ -108,7 +118,10 @@ class Prompter:
         return both[len(before) :] if both[: len(before)] == before else self._tokens.encode_cell(f" {text}")
 
     def _head(self, examples: int) -> Ids:
-        text = "\n\n".join((self._sheet.head, *self._sheet.examples[:examples]))
+        return self._head_with(self._sheet.examples[:examples])
+
+    def _head_with(self, examples: Sequence[str]) -> Ids:
+        text = "\n\n".join((self._sheet.head, *examples))
         if not self._is_chat:
             return (*self._tokens.start_ids, *self._tokens.encode_cell(text))
         frame = self._tokens.chat_frame

@@ -1,11 +1,11 @@
 """What a task says to the model, as text: constant parts first, then the inputs, last the cue that is answered."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from schemas.fields import Labels
+from schemas.fields import Example, Labels
 from schemas.tasks import Answer, AnyTask, Classify, Clean, Extract, Impute, Match, Multilabel
 
 Form = Literal["chat", "completion"]
@@ -42,7 +42,29 @@ def sheet_of(task: AnyTask, *, codes: tuple[str, ...] = ()) -> Sheet:
         "match": _match,
         "answer": _answer,
     }
-    return writers[task.task](task, codes)
+    sheet = writers[task.task](task, codes)
+    return replace(sheet, examples=tuple(example_text(task, one, codes) for one in task.given_examples))
+
+
+def example_text(task: AnyTask, example: Example, codes: tuple[str, ...] = ()) -> str:
+    """Write one worked example as it stands before the row."""
+    writers: dict[str, Callable[[Any, Example, tuple[str, ...]], str]] = {
+        "classify": _classify_example,
+        "multilabel": _multilabel_example,
+        "extract": _extract_example,
+        "clean": _clean_example,
+        "impute": _impute_example,
+        "match": _match_example,
+        "answer": _answer_example,
+    }
+    return writers[task.task](task, example, codes)
+
+
+def shown_inputs(names: tuple[str, ...], values: Sequence[str | None]) -> str:
+    """Return a row's inputs as an example shows them: a lone one as it is, several by the names they are called."""
+    if len(names) == 1:
+        return values[0] or ""
+    return "\n".join(f"{name}: {value or ''}" for name, value in zip(names, values, strict=True))
 
 
 def closed_labels(task: AnyTask) -> tuple[str, ...]:
@@ -81,18 +103,24 @@ def _classify(task: Classify, codes: tuple[str, ...]) -> Sheet:
     if task.abstain:
         labels.setdefault(task.abstain, "none of the others fits")
     head = _head("Choose the label that fits the text.", task.instructions, _menu("Labels", labels, codes))
-    return Sheet(head, _examples(task, "Label", tuple(labels), codes), _called(task.from_), ("Label:",))
+    return Sheet(head, (), _called(task.from_), ("Label:",))
+
+
+def _classify_example(task: Classify, example: Example, codes: tuple[str, ...]) -> str:
+    return _example(task, "Label", example, closed_labels(task), codes)
 
 
 def _multilabel(task: Multilabel, codes: tuple[str, ...]) -> Sheet:
     labels = dict(task.labels) if isinstance(task.labels, dict) else {}
     head = _head("Say of each label whether it fits the text.", task.instructions, _menu("Labels", labels, codes))
-    examples = []
-    for example in task.examples:
-        chosen = set(example.output) if isinstance(example.output, tuple) else {example.output}
-        asked = (f"{_does_it_fit(label)} {YES if label in chosen else NO}" for label in labels)
-        examples.append("\n".join((f"Text: {example.input}", *asked)))
-    return Sheet(head, tuple(examples), _called(task.from_), tuple(map(_does_it_fit, labels)))
+    return Sheet(head, (), _called(task.from_), tuple(map(_does_it_fit, labels)))
+
+
+def _multilabel_example(task: Multilabel, example: Example, codes: tuple[str, ...]) -> str:
+    chosen = set(example.output) if isinstance(example.output, tuple) else {example.output}
+    labels = task.labels if isinstance(task.labels, dict) else {}
+    asked = (f"{_does_it_fit(label)} {YES if label in chosen else NO}" for label in labels)
+    return "\n".join((f"Text: {example.input}", *asked))
 
 
 def _does_it_fit(label: str) -> str:
@@ -111,29 +139,44 @@ def _extract(task: Extract, codes: tuple[str, ...]) -> Sheet:
         lines.append(f"- {name} ({kind})" + (f": {attribute.description}" if attribute.description else ""))
     ask = "Copy these fields from the text into JSON. A field that the text does not state is null."
     head = _head(ask, task.instructions, "Fields:\n" + "\n".join(lines))
-    return Sheet(head, _examples(task, "JSON", (), ()), _called(task.from_), ("JSON:",))
+    return Sheet(head, (), _called(task.from_), ("JSON:",))
+
+
+def _extract_example(task: Extract, example: Example, codes: tuple[str, ...]) -> str:
+    return _example(task, "JSON", example, (), ())
 
 
 def _clean(task: Clean, codes: tuple[str, ...]) -> Sheet:
     rules = f"Correct the value of {task.name}. Keep a value that is right as it is.\nRules: {task.rules}"
-    examples = tuple(
-        f"{task.name}: {example.input}\nCorrected {task.name}: {shown(example.output)}" for example in task.examples
-    )
-    return Sheet(_head(rules, task.instructions), examples, task.inputs, (f"Corrected {task.name}:",))
+    return Sheet(_head(rules, task.instructions), (), task.inputs, (f"Corrected {task.name}:",))
+
+
+def _clean_example(task: Clean, example: Example, codes: tuple[str, ...]) -> str:
+    # an example of the cell alone, or of a whole row with its context line by line
+    is_whole = bool(task.context) and example.input.startswith(f"{task.context[0]}: ")
+    lead = "" if is_whole else f"{task.name}: "
+    return f"{lead}{example.input}\nCorrected {task.name}: {shown(example.output)}"
 
 
 def _impute(task: Impute, codes: tuple[str, ...]) -> Sheet:
     labels = task.labels if isinstance(task.labels, dict) else {}
     menu = _menu("Possible values", labels, codes) if labels else ""
     head = _head(f"Fill in {task.name} from what is known of the row.", task.instructions, menu)
-    return Sheet(head, _examples(task, task.name, tuple(labels), codes), task.from_, (f"{task.name}:",))
+    return Sheet(head, (), task.from_, (f"{task.name}:",))
+
+
+def _impute_example(task: Impute, example: Example, codes: tuple[str, ...]) -> str:
+    return _example(task, task.name, example, closed_labels(task), codes)
 
 
 def _match(task: Match, codes: tuple[str, ...]) -> Sheet:
     head = _head("Say whether record A and record B are the same thing.", task.instructions)
     names = (*(f"A {name}" for name in task.left), *(f"B {name}" for name in task.right))
-    examples = tuple(f"{example.input}\nSame: {shown(example.output)}" for example in task.examples)
-    return Sheet(head, examples, names, ("Same:",))
+    return Sheet(head, (), names, ("Same:",))
+
+
+def _match_example(task: Match, example: Example, codes: tuple[str, ...]) -> str:
+    return f"{example.input}\nSame: {shown(example.output)}"
 
 
 def _answer(task: Answer, codes: tuple[str, ...]) -> Sheet:
@@ -146,12 +189,16 @@ def _answer(task: Answer, codes: tuple[str, ...]) -> Sheet:
         ask += f" If the text does not say, answer: {task.not_answerable}"
     menu = _menu("Possible answers", options, codes) if options else ""
     head = _head(ask, task.instructions, menu)
-    question = f"Question: {task.question}\n"
-    examples = tuple(
-        f"Text: {example.input}\n{question}Answer: {_coded(shown(example.output), tuple(options), codes)}"
-        for example in task.examples
-    )
-    return Sheet(head, examples, _called(task.from_), (f"{question}Answer:",))
+    return Sheet(head, (), _called(task.from_), (f"{_question(task)}Answer:",))
+
+
+def _question(task: Answer) -> str:
+    return f"Question: {task.question}\n"
+
+
+def _answer_example(task: Answer, example: Example, codes: tuple[str, ...]) -> str:
+    said = _coded(shown(example.output), closed_labels(task), codes)
+    return f"Text: {example.input}\n{_question(task)}Answer: {said}"
 
 
 def _called(columns: tuple[str, ...]) -> tuple[str, ...]:
@@ -172,14 +219,11 @@ def _menu(title: str, labels: dict[str, str], codes: tuple[str, ...]) -> str:
     return f"{title}:\n" + "\n".join(lines)
 
 
-def _examples(
-    task: Classify | Extract | Impute, cue: str, labels: tuple[str, ...], codes: tuple[str, ...]
-) -> tuple[str, ...]:
+def _example(
+    task: Classify | Extract | Impute, cue: str, example: Example, labels: tuple[str, ...], codes: tuple[str, ...]
+) -> str:
     lead = "" if isinstance(task, Impute) or len(task.inputs) > 1 else "Text: "
-    return tuple(
-        f"{lead}{example.input}\n{cue}: {_coded(_output(task, example.output), labels, codes)}"
-        for example in task.examples
-    )
+    return f"{lead}{example.input}\n{cue}: {_coded(_output(task, example.output), labels, codes)}"
 
 
 def _output(task: Classify | Extract | Impute, value: object) -> str:

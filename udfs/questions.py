@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from schemas.card import ModelCard
 from schemas.errors import JobFileError
+from schemas.fields import ExamplePool
 from schemas.tasks import AnyTask
 from udfs.closed_set import ClosedSet
 from udfs.fitting import LEAST_TOKENS, Ids, Prompter, Speech
-from udfs.prompts import Sheet, sheet_of
+from udfs.nearest import Nearest
+from udfs.prompts import Sheet, example_text, sheet_of
 from udfs.wire import Read, Reply
 
 
@@ -83,6 +85,8 @@ class Inquiry(ABC):
         self.task, self.setting = task, setting
         self.max_tokens = max_tokens or task.max_output_tokens
         self.sheet: Sheet = sheet_of(task, codes=codes)
+        self.codes = codes
+        self._nearest = Nearest(task.examples) if isinstance(task.examples, ExamplePool) else None
         room = setting.max_model_len - self.max_tokens
         self.prompter = Prompter(setting.tokens, self.sheet, form=setting.card.prompt, room=room)
 
@@ -128,11 +132,17 @@ class Inquiry(ABC):
         """Make one question's reads."""
         values = tuple(values)
         window = self.window_allowed and self.task.long_input == "window"
-        fitted = self.prompter.fit(values, window=window, whole=self.whole)
+        fitted = self.prompter.fit(values, window=window, whole=self.whole, examples=self._own_examples(values))
         if fitted.error:
             return Asked(values, error=fitted.error)
         reads = tuple(read for body in fitted.bodies for read in self.reads(body))
         return Asked(values, reads, len(fitted.bodies), fitted.notes)
+
+    def _own_examples(self, values: Sequence[str | None]) -> tuple[str, ...] | None:
+        """The examples for one question, the nearest of them last; None where all questions have the same."""
+        if self._nearest is None:
+            return None
+        return tuple(example_text(self.task, example, self.codes) for example in self._nearest.of(values))
 
     def answered(self, asked: Asked, replies: Sequence[Reply]) -> Answered:
         """Make one answer of the windows' ones; a window that failed has no say where another did not."""

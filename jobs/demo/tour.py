@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs import lake
+from jobs.demo.verdict import verdict
 from jobs.plan import plan
 from jobs.run import run
 from jobs.session import spark_session
@@ -47,7 +48,9 @@ def demo(folder: Path, *, rows: int | None = None) -> int:
     console.print(Rule("first night"))
     first = run(spark, job, options=RunOptions())
     console.print(first.render())
-    console.print(before_and_after(before, tickets(spark, job).collect()))
+    after = tickets(spark, job).collect()
+    console.print(before_and_after(before, after))
+    console.print(verdict(after))
 
     console.print(Rule("one row is changed, second night"))
     edit_one_row(spark, job)

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from schemas.mix import MixFile
+from schemas.suite import SuiteFile
+from schemas.train import TrainFile
 from schemas.yaml_file import parse_file, parse_job
 
 ROOT = Path(__file__).parents[2]
@@ -24,12 +26,14 @@ def test_the_tree_names_every_module() -> None:
         assert not missing, f"README's tree lacks {missing} of {room}/"
 
 
-def test_the_job_file_and_the_mix_file_are_such() -> None:
-    job_file, mix_file = blocks("yaml")
+def test_the_files_of_all_kinds_are_such() -> None:
+    job_file, mix_file, train_file, suite_file = blocks("yaml")
     job = parse_job(job_file)
     assert [task.name for task in job.columns] == ["intent"]
     mix = parse_file(mix_file, MixFile, file="mix.yaml")
     assert {source.kind for source in mix.sources} == set(MixFile.tags)
+    assert len(parse_file(train_file, TrainFile, file="train.yaml").stages) == 2
+    assert parse_file(suite_file, SuiteFile, file="suite.yaml").sets[0].train is not None
 
 
 def test_the_python_compiles() -> None:

@@ -12,8 +12,9 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
-from jobs.cells import canonical, input_hash, is_blank, text_of, type_tag, value_hash, with_cells
+from jobs.cells import with_cells
 from jobs.source import Scope
+from jobs.texts import canonical, input_hash, is_blank, text_of, type_tag, value_hash
 from schemas import canonical as plain
 from schemas.job import EnrichJob
 from schemas.options import RunOptions

@@ -40,6 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = LlamaConfig(
         vocab_size=512, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=512, eos_token_id=words.eos_ids[0], tie_word_embeddings=True,
+        initializer_range=0.2,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
@@ -59,7 +60,7 @@ def mixture(spark: SparkSession, base: Path, tmp_path_factory: pytest.TempPathFa
     return folder / "table"
 
 
-def declared(base: Path, mixture: Path, output: Path, **changes: Any) -> Path:
+def declared(base: Path, mixture: Path, output: Path, *, name: str = "", **changes: Any) -> Path:
     stages = [{"steps": STEPS, "batch": 2, "learning_rate": 0.01, "longest": 256}]
     content = {
         "model": {"path": str(base)},
@@ -69,7 +70,7 @@ def declared(base: Path, mixture: Path, output: Path, **changes: Any) -> Path:
         "checkpoint_every": 10,
         "stages": stages,
     }
-    file = output.with_suffix(".yaml")
+    file = output.with_name(f"{name or output.name}.yaml")
     file.write_text(yaml.safe_dump(content | changes))
     return file
 
@@ -84,7 +85,8 @@ def trained(spark: SparkSession, base: Path, mixture: Path, tmp_path_factory: py
     output = tmp_path_factory.mktemp("trained") / "out"
     result = train(spark, load_file(declared(base, mixture, output), TrainFile))
     assert result.data["units"].licence == "ours"
-    assert result.data["units"].examples > 150
+    assert result.data["units"].rows > 150
+    assert result.data["units"].left_out == 0
     return output
 
 
@@ -152,7 +154,7 @@ def test_two_stages_on_two_processes_train_the_whole_model(
 ) -> None:
     stages = [
         {"steps": 3, "batch": 4, "learning_rate": 0.01, "longest": 256},
-        {"steps": 2, "batch": 2, "accumulation": 2, "learning_rate": 0.001, "schedule": "linear", "longest": 128},
+        {"steps": 2, "batch": 2, "accumulation": 2, "learning_rate": 0.001, "schedule": "linear", "longest": 240},
     ]
     output = tmp_path / "out"
     file = load_file(declared(base, mixture, output, stages=stages, method="full", processes=2), TrainFile)
@@ -178,9 +180,9 @@ def test_what_is_learned_is_shown_token_by_token(
 
 
 def test_another_training_does_not_go_on_in_the_same_folder(
-    spark: SparkSession, trained: Path, base: Path, mixture: Path, tmp_path: Path
+    spark: SparkSession, trained: Path, base: Path, mixture: Path
 ) -> None:
-    file = load_file(declared(base, mixture, tmp_path / "x", output=str(trained), seed=5), TrainFile)
+    file = load_file(declared(base, mixture, trained, name="other", seed=5), TrainFile)
     with pytest.raises(JobFileError, match="other settings: seed"):
         train(spark, file)
 

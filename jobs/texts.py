@@ -1,0 +1,73 @@
+"""Values as texts: what prompts show, what hashes see, what two cells are compared by. All in Catalyst."""
+
+from decimal import Decimal
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+BLANK = r"(?U)^\s*$"
+MICROS = "yyyy-MM-dd'T'HH:mm:ss.SSSSSS"
+_TAGS: tuple[tuple[type[T.DataType], str], ...] = (
+    (T.StringType, "s"),
+    (T.IntegralType, "i"),
+    (T.FractionalType, "f"),
+    (T.BooleanType, "b"),
+    (T.DateType, "D"),
+    (T.TimestampType, "t"),
+    (T.TimestampNTZType, "n"),
+    (T.BinaryType, "x"),
+)
+
+
+def type_tag(kind: T.DataType) -> str:
+    """Return the letter of a Spark type in the canonical form; whatever is nested is `j`."""
+    if isinstance(kind, T.DecimalType):
+        return "d"
+    return next((tag for known, tag in _TAGS if isinstance(kind, known)), "j")
+
+
+def text_of(column: Column, kind: T.DataType) -> Column:
+    """Return a value as the text that prompts show and hashes see: UTC times, hex bytes, JSON for what is nested."""
+    tag = type_tag(kind)
+    if tag == "s":
+        return F.make_valid_utf8(column)
+    if tag == "t":
+        # counted from the epoch: a local time would be ambiguous in the hour that summer time repeats
+        passed = F.make_dt_interval(secs=F.unix_micros(column).cast("decimal(20,0)") / F.lit(Decimal(1_000_000)))
+        utc = F.lit("1970-01-01 00:00:00").cast("timestamp_ntz") + passed
+        return F.date_format(utc, MICROS + "'Z'")
+    if tag == "n":
+        return F.date_format(column, MICROS)
+    if tag == "x":
+        return F.lower(F.hex(column))
+    if tag == "j":
+        micros = {"timestampFormat": MICROS + "'Z'", "timestampNTZFormat": MICROS}
+        return F.to_json(column, {"ignoreNullFields": "false", "timeZone": "UTC", **micros})
+    return column.cast("string")
+
+
+def canonical(texts: list[Column], tags: list[str]) -> Column:
+    """Return `schemas.canonical.canonical` of the same inputs, built by Catalyst."""
+    parts = [
+        F.when(text.isNull(), F.lit("-")).otherwise(
+            F.concat(F.lit(f"{tag}:"), F.octet_length(text).cast("string"), F.lit(":"), text)
+        )
+        for text, tag in zip(texts, tags, strict=True)
+    ]
+    return F.concat(*parts)
+
+
+def input_hash(fingerprint: str | Column, texts: list[Column], tags: list[str]) -> Column:
+    """Return `schemas.canonical.question_id` of the same inputs, built by Catalyst."""
+    return F.sha2(F.concat(F.lit(fingerprint), canonical(texts, tags)), 256)
+
+
+def value_hash(text: Column) -> Column:
+    """Return the hash of a cell's value as it stands; null has one too."""
+    return F.sha2(F.coalesce(F.concat(F.lit("="), text), F.lit("-")), 256)
+
+
+def is_blank(text: Column) -> Column:
+    """Whether a text is null or nothing but white space of any script."""
+    return text.isNull() | text.rlike(BLANK)

@@ -1,0 +1,114 @@
+"""Examples for one row out of labelled ones: those whose words are most like the row's, or such that differ too.
+
+Likeness is the cosine of TF-IDF vectors over words and word beginnings, fitted on the labelled rows alone, so that the
+same pinned table gives the same examples everywhere. A row that stands in the table itself is never its own example.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from schemas.errors import EnvironmentProblem
+from schemas.fields import Example, ExamplePool
+
+MOST_CANDIDATES = 100
+CANDIDATES_EACH = 5  # for each example that is wanted
+KNOWN_POOLS = 8
+ALIKE = 0.5  # how much likeness to the row counts against likeness to what is chosen already
+
+
+class Nearest:
+    """Chooses from one pool."""
+
+    def __init__(self, pool: ExamplePool) -> None:
+        """Index the pool, unless this process has done so.
+
+        Raises:
+            EnvironmentProblem: scikit-learn is not installed.
+        """
+        self._pool = pool
+        self._texts = [_joined(row.inputs) for row in pool.rows]
+        self._index = _index(pool)
+
+    def of(self, values: Sequence[str | None]) -> list[Example]:
+        """Return a question's examples, the most similar last: next to the row, where it counts most."""
+        vectorizer, vectors = self._index
+        text = _joined(values)
+        likeness = (vectors @ vectorizer.transform([text]).T).toarray().ravel()
+        likeness[[place for place, other in enumerate(self._texts) if other == text]] = -1.0
+        # equal ones in the order of the pool, whatever the machine's sort does
+        ordered = [int(place) for place in np.lexsort((np.arange(len(likeness)), -likeness)) if likeness[place] >= 0]
+        wanted = self._pool.k
+        if self._pool.select == "diverse":
+            chosen = self._diverse(ordered[: min(MOST_CANDIDATES, CANDIDATES_EACH * wanted)], likeness)
+        else:
+            chosen = ordered[:wanted]
+        return [self._pool.rows[place].example for place in reversed(chosen)]
+
+    def _diverse(self, candidates: list[int], likeness: Any) -> list[int]:
+        """Maximal marginal relevance, with no label much more often than another."""
+        vectors = self._index[1]
+        labels = [str(self._pool.rows[place].example.output) for place in candidates]
+        most_each = -(-self._pool.k // max(1, len(set(labels))))
+        between = (vectors[candidates] @ vectors[candidates].T).toarray() if candidates else np.zeros((0, 0))
+        chosen: list[int] = []
+        seen: Counter[str] = Counter()
+        while len(chosen) < min(self._pool.k, len(candidates)):
+            left = [at for at in range(len(candidates)) if at not in chosen]
+            fair = [at for at in left if seen[labels[at]] < most_each] or left
+            best = max(fair, key=lambda at: ALIKE * likeness[candidates[at]] - _closest(between, at, chosen))
+            chosen.append(best)
+            seen[labels[best]] += 1
+        return sorted((candidates[at] for at in chosen), key=lambda place: -likeness[place])
+
+
+def _closest(between: Any, at: int, chosen: list[int]) -> float:
+    return (1 - ALIKE) * max((float(between[at, other]) for other in chosen), default=0.0)
+
+
+def check_installed() -> None:
+    """Refuse to start without scikit-learn.
+
+    Raises:
+        EnvironmentProblem: it is not installed.
+    """
+    try:
+        import sklearn  # noqa: F401 - whether it can be imported is the question
+    except ImportError as problem:
+        raise EnvironmentProblem(
+            "similar and diverse examples need the package scikit-learn, which is not installed",
+            hint="pip install 'burnish[evaluate]' on the driver and on every executor, or choose `select: fixed`",
+        ) from problem
+
+
+def _joined(values: Sequence[str | None]) -> str:
+    return "\n".join(value or "" for value in values)
+
+
+def _index(pool: ExamplePool) -> tuple[Any, Any]:
+    return _indexed(pool.digest, _Hidden(pool))
+
+
+class _Hidden:
+    """A pool as an argument that takes no part in the look-up: its digest stands beside it."""
+
+    def __init__(self, pool: ExamplePool) -> None:
+        self.pool = pool
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hidden)
+
+
+@lru_cache(maxsize=KNOWN_POOLS)
+def _indexed(digest: str, hidden: _Hidden) -> tuple[Any, Any]:
+    check_installed()
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, dtype=np.float32)
+    return vectorizer, vectorizer.fit_transform([_joined(row.inputs) for row in hidden.pool.rows])
