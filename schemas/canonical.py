@@ -51,6 +51,8 @@ def declared(task: AnyTask) -> dict[str, Any]:
     # guards decide what is accepted, not what is asked
     if task.task == "clean":
         outside |= {"pattern", "domain", "max_edit_distance"}
+    # a field that came later changes no fingerprint where it is not used
+    outside |= set() if task.think else {"think", "max_thinking_tokens"}
     found = task.model_dump(mode="json", by_alias=True, exclude=outside)
     for field in ("labels", "options", "attributes"):
         if isinstance(found.get(field), dict):

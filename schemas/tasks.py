@@ -34,7 +34,11 @@ from schemas.fields import (
 
 
 class Task(Declared):
-    """What every task has in common."""
+    """What every task has in common.
+
+    Attributes:
+        think: the model writes its reasoning first, and what is scored and written is the output part alone.
+    """
 
     kind: ClassVar[Kind]
     in_place: ClassVar[bool] = False
@@ -45,6 +49,8 @@ class Task(Declared):
     accept: Confidence | None = None
     long_input: Literal["cut", "window"] = "cut"
     max_output_tokens: int = Field(default=64, ge=1, le=4096)
+    think: bool = False
+    max_thinking_tokens: int = Field(default=512, ge=16, le=8192)
 
     @model_validator(mode="after")
     def _examples_fit(self) -> Self:
@@ -126,6 +132,8 @@ class Multilabel(Task):
     @model_validator(mode="after")
     def _closed_set(self) -> "Multilabel":
         check_labels(self.labels, least=1)
+        if self.think:
+            raise WrongField("a multilabel asks yes or no about each label, with no room to think", "think")
         return self
 
     @property

@@ -29,6 +29,7 @@ from udfs.free import FreeText, Struct
 from udfs.models import stage
 from udfs.questions import Asked, Inquiry, Setting
 from udfs.replica import hold, stop_all
+from udfs.thinking import Thinking
 from udfs.tokens import load_tokens
 from udfs.wire import Read, Reply
 
@@ -117,6 +118,9 @@ def model_facts(
 
 def inquiry_of(task: AnyTask, setting: Setting) -> Inquiry:
     """The task as it can be asked of this model."""
+    if task.think:
+        plain = inquiry_of(task.model_copy(update={"think": False}), setting)
+        return Thinking(task, setting, plain)
     if isinstance(task, Extract):
         return Struct(task, setting)
     return closed_inquiry(task, setting) or FreeText(task, setting)

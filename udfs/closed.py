@@ -10,10 +10,20 @@ from typing import Any
 
 from schemas.tasks import Answer, AnyTask, Classify, Impute, Match, Multilabel
 from udfs.closed_set import ClosedSet
-from udfs.confidence import label_mass, lowest, mass_of_labels, probability, scores_of_labels, two_sided
+from udfs.confidence import (
+    label_mass,
+    lowest,
+    mass_of_labels,
+    mean_probability,
+    probability,
+    scores_of_labels,
+    token_spans,
+    two_sided,
+    within,
+)
 from udfs.fitting import Ids
 from udfs.masked import Unteachable
-from udfs.parse import dumps
+from udfs.parse import InvalidOutput, dumps, free_text
 from udfs.prompts import NO, YES, closed_labels
 from udfs.questions import Answered, Inquiry, Setting
 from udfs.wire import Read, Reply
@@ -148,7 +158,23 @@ class OneLabel(ClosedInquiry):
         found = self.chosen(replies[0])
         if found is None:
             return Answered(error="invalid_output")
-        label, p, mass = found
+        return self._of_label(*found)
+
+    def stated(self, pieces: Sequence[bytes], logprobs: Sequence[float], values: Sequence[str | None]) -> Answered:
+        """The label that these bytes spell, in whatever case; as sure as its tokens are on average.
+
+        Raises:
+            InvalidOutput: they spell none.
+        """
+        text = free_text(b"".join(pieces), one_line=False)
+        label = next((one for one in self.labels if one.casefold() == text.value.casefold()), None)
+        if label is None:
+            raise InvalidOutput("none of the labels")
+        own = within(token_spans(pieces), [text.span])
+        p = mean_probability([logprobs[place] for place in own]) if logprobs else None
+        return self._of_label(label, p, None)
+
+    def _of_label(self, label: str, p: float | None, mass: float | None) -> Answered:
         if isinstance(self.task, Match):
             score = None if p is None else (p if label == YES else 1.0 - p)
             scores = {} if score is None else {"score": score}

@@ -58,7 +58,14 @@ class FreeText(Inquiry):
             return Answered(error="truncated")
         if reply.finish == "repetition" or not (text.value or isinstance(self.task, Clean)):
             return Answered(error="invalid_output")
-        return self._scored(text, pieces, reply, values)
+        return self._scored(text, pieces, reply.logprobs, values)
+
+    def stated(self, pieces: Sequence[bytes], logprobs: Sequence[float], values: Sequence[str | None]) -> Answered:
+        """The text that these bytes hold, with blanks round it or not."""
+        text = free_text(b"".join(pieces), one_line=False)
+        if not (text.value or isinstance(self.task, Clean)):
+            return Answered(error="invalid_output")
+        return self._scored(text, pieces, logprobs, values)
 
     def taught(self, values: Sequence[str | None], value: Any) -> list[Ids]:
         """The text as it follows the cue; nothing where a cell is cleaned to nothing."""
@@ -66,10 +73,12 @@ class FreeText(Inquiry):
         shown = escaped(text) if self._escapes(values) else text
         return [self.prompter.encode_answer(shown) if shown else ()]
 
-    def _scored(self, text: Text, pieces: list[bytes], reply: Reply, values: Sequence[str | None]) -> Answered:
+    def _scored(
+        self, text: Text, pieces: Sequence[bytes], logprobs: Sequence[float], values: Sequence[str | None]
+    ) -> Answered:
         own = within(token_spans(pieces), [text.span])
         # an empty answer is scored by the token that ended it
-        scored = [reply.logprobs[place] for place in own or [0]] if reply.logprobs else []
+        scored = [logprobs[place] for place in own or [0]] if logprobs else []
         scores = scores_of_text(scored)
         value = unescaped(text.value) if self._escapes(values) else text.value
         none_text = getattr(self.task, "not_answerable", None)
@@ -116,12 +125,19 @@ class Struct(Inquiry):
         reply = replies[0]
         if reply.finish == "length":
             return Answered(error="truncated")
-        pieces = self.pieces(reply)
         try:
-            found = fields_of(b"".join(pieces), self.attributes)
+            return self.stated(self.pieces(reply), reply.logprobs, values)
         except InvalidOutput:
             return Answered(error="invalid_output")
-        scores = scores_of_fields(pieces, reply.logprobs, found.spans)
+
+    def stated(self, pieces: Sequence[bytes], logprobs: Sequence[float], values: Sequence[str | None]) -> Answered:
+        """The fields that these bytes hold.
+
+        Raises:
+            InvalidOutput: they hold no such JSON.
+        """
+        found = fields_of(b"".join(pieces), self.attributes)
+        scores = scores_of_fields(pieces, logprobs, found.spans)
         # a value that is none of its type was answered, and is surely wrong
         scores |= {name: 0.0 for name in found.wrong if scores[name] is not None}
         copied = not self._verbatim or all(

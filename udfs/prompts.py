@@ -11,6 +11,11 @@ from schemas.tasks import Answer, AnyTask, Classify, Clean, Extract, Impute, Mat
 Form = Literal["chat", "completion"]
 
 YES, NO = "yes", "no"
+THINK = (
+    "Think before you answer. Write your reasoning between <thinking> and </thinking>; check it there, between "
+    "<reflection> and </reflection>, where a step may be wrong. Then write the answer alone between <output> and "
+    "</output>, without a word about the reasoning."
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,14 @@ def sheet_of(task: AnyTask, *, codes: tuple[str, ...] = ()) -> Sheet:
         "answer": _answer,
     }
     sheet = writers[task.task](task, codes)
+    if task.think:
+        sheet = replace(sheet, head=f"{sheet.head}\n\n{THINK}", cues=tuple(map(_thinking_cue, sheet.cues)))
     return replace(sheet, examples=tuple(example_text(task, one, codes) for one in task.given_examples))
+
+
+def _thinking_cue(cue: str) -> str:
+    """A cue whose answer is the reasoning and then what it asks for."""
+    return f"{cue.removesuffix(':')}, after thinking:"
 
 
 def example_text(task: AnyTask, example: Example, codes: tuple[str, ...] = ()) -> str:

@@ -103,6 +103,14 @@ class Inquiry(ABC):
     def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
         """What the replies to one prompt's reads mean; none of them is an error."""
 
+    def stated(self, pieces: Sequence[bytes], logprobs: Sequence[float], values: Sequence[str | None]) -> Answered:
+        """What an answer that was written freely says: the bytes of its tokens, each with its log-probability.
+
+        Raises:
+            InvalidOutput: it is no answer to this task.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def taught(self, values: Sequence[str | None], value: Any) -> list[Ids]:
         """The tokens that each read of a prompt would decode to answer this value, without the one that ends them.

@@ -54,7 +54,7 @@ def test_the_files_of_the_embedded_adapter_are_read() -> None:
         ("steps: 10", "steps: 0", "5:13: stages[0].steps: "),
         ("batch: 4", "bach: 4", "stages[0].bach: unknown key (did you mean batch?)"),
         ("learning_rate: 1.0e-3", "learning_rate: 5", "stages[0].learning_rate: "),
-        ("output: /o", "output: /o\nmethod: qlora", "4:9: method: takes lora or full"),
+        ("output: /o", "output: /o\nmethod: qlora", "4:9: method: takes one of lora, full"),
     ],
 )
 def test_a_bad_train_file_is_refused_in_these_words(old: str, new: str, says: str) -> None:
