@@ -23,9 +23,10 @@ from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob, ModelRef, Place, Source
 from schemas.options import RunOptions
 from schemas.suite import SuiteFile, SuiteSet
-from schemas.tasks import AnyTask, Clean, Impute
+from schemas.tasks import AnyTask, Classify, Clean, Impute
 from schemas.yaml_file import load_job
 from udfs.masked import Unteachable
+from udfs.nearest import NearestLabels
 from udfs.truth import answer_of, may_be_null
 
 ASKED = ("ok",)
@@ -141,22 +142,26 @@ def _cells(spark: SparkSession, one: Judged, job: EnrichJob, task: AnyTask, answ
     asked = written.select(*keys, meta["question_id"].alias("question_id"))
     known = _with_truth(before, one.declared.truth[task.name], task, keys)
     found = answers.select("question_id", "status", "value", "confidence", "label_mass")
-    rows = known.join(asked, names).join(found, "question_id", "left").select("truth", "before", *found.columns[1:])
+    rows = (
+        known.join(asked, names)
+        .join(found, "question_id", "left")
+        .select("inputs", "truth", "before", *found.columns[1:])
+    )
     cells = []
     for row in rows.collect():
         truth = _truth_of(task, row["truth"])
         if truth is None:
             continue
         is_answered = row["status"] in ASKED and row["value"] is not None
-        value = read_value(row["value"]) if is_answered else None
         cells.append(
             Cell(
                 truth[0],
-                value,
+                read_value(row["value"]) if is_answered else None,
                 is_answered,
                 row["confidence"] if is_answered else None,
                 row["label_mass"],
                 row["before"],
+                tuple(row["inputs"]),
             )
         )
     if not cells:
@@ -209,7 +214,18 @@ def _pairs(rows: DataFrame, task: AnyTask) -> list[tuple[list[str | None], Any]]
 def _line(file: SuiteFile, one: Judged, task: AnyTask, system: str, cells: list[Cell], seconds: float | None) -> Line:
     name = one.declared.name if len(one.declared.truth) == 1 else f"{one.declared.name}.{task.name}"
     found = score(task, cells, resamples=file.resamples, seed=file.seed, seconds=seconds)
+    if recall := _recall(task, cells):
+        found = replace(found, more=found.more | {"preselection recall": recall})
     return Line(name, one.declared.kind or KINDS[task.task], task.task, system, found, one.declared.note)
+
+
+def _recall(task: AnyTask, cells: Sequence[Cell]) -> float | None:
+    """How often the truth is among the labels that a row's prompt lists."""
+    asked = [(cell.inputs, cell.truth) for cell in cells if cell.inputs and cell.truth is not None]
+    if not (isinstance(task, Classify) and task.preselect and asked):
+        return None
+    near = NearestLabels(task)
+    return sum(truth in near.of(inputs) for inputs, truth in asked) / len(asked)
 
 
 KINDS = {

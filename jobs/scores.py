@@ -27,6 +27,7 @@ class Cell:
     confidence: float | None = None
     label_mass: float | None = None
     before: str | None = None
+    inputs: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)

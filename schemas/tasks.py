@@ -88,7 +88,12 @@ class Task(Declared):
 
 
 class Classify(Task):
-    """Pick one of the labels, or abstain."""
+    """Pick one of the labels, or abstain.
+
+    Attributes:
+        preselect: the prompt lists so many labels only, those whose words are nearest to the row's; any label may
+            still be the answer.
+    """
 
     kind: ClassVar[Kind] = "label"
 
@@ -98,10 +103,13 @@ class Classify(Task):
     abstain: str | None = None
     scores: bool = False
     read: Literal["auto", "menu", "text"] = "auto"
+    preselect: int | None = Field(default=None, ge=2)
 
     @model_validator(mode="after")
     def _closed_set(self) -> "Classify":
         check_labels(self.labels, least=2)
+        if self.preselect is not None and self.read == "menu":
+            raise WrongField("a menu's letters stand for labels that are listed; `preselect` goes with words", "read")
         return self
 
     @property

@@ -71,12 +71,14 @@ class Prompter:
         window: bool = False,
         whole: int | None = None,
         examples: Sequence[str] | None = None,
+        head: str | None = None,
     ) -> Fitted:
         """Make the prompts of one question.
 
         Args:
             values: the inputs, in the order of the sheet's names.
             examples: this question's own instead of the sheet's.
+            head: the same of the head.
             window: ask about several windows of the longest value instead of cutting it.
             whole: index of a value that must never be cut.
         """
@@ -86,14 +88,15 @@ class Prompter:
             for value in values
         ]
         cells = [self._tokens.encode_cell(" " + text) if text else () for text in texts]
-        most_examples = len(self._sheet.examples if examples is None else examples)
-        for kept in range(most_examples, -1, -1):
-            head = self._heads(kept) if examples is None or kept == 0 else self._head_with(examples[:kept])
-            room = self._room - self._fixed - len(head)
-            notes: tuple[str, ...] = () if kept == most_examples else ("examples_dropped",)
+        shown = self._sheet.examples if examples is None else examples
+        for kept in range(len(shown), -1, -1):
+            is_constant = head is None and (examples is None or kept == 0)
+            begun = self._heads(kept) if is_constant else self._head_with(shown[:kept], head)
+            room = self._room - self._fixed - len(begun)
+            notes: tuple[str, ...] = () if kept == len(shown) else ("examples_dropped",)
             if sum(map(len, cells)) <= room:
-                return Fitted((self._body(head, cells),), notes)
-        return self._shortened(head, cells, room=room, window=window, whole=whole, notes=notes)
+                return Fitted((self._body(begun, cells),), notes)
+        return self._shortened(begun, cells, room=room, window=window, whole=whole, notes=notes)
 
     def finish(self, body: Ids, cue: int = 0) -> Ids:
         """The whole prompt: the body, one cue, and the template's end."""
@@ -120,8 +123,8 @@ class Prompter:
     def _head(self, examples: int) -> Ids:
         return self._head_with(self._sheet.examples[:examples])
 
-    def _head_with(self, examples: Sequence[str]) -> Ids:
-        text = "\n\n".join((self._sheet.head, *examples))
+    def _head_with(self, examples: Sequence[str], head: str | None = None) -> Ids:
+        text = "\n\n".join((self._sheet.head if head is None else head, *examples))
         if not self._is_chat:
             return (*self._tokens.start_ids, *self._tokens.encode_cell(text))
         frame = self._tokens.chat_frame

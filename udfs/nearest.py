@@ -1,4 +1,4 @@
-"""Examples for one row out of labelled ones: those whose words are most like the row's, or such that differ too.
+"""What of a large stock one row is shown: the labelled rows and the labels whose words are most like its own.
 
 Likeness is the cosine of TF-IDF vectors over words and word beginnings, fitted on the labelled rows alone, so that the
 same pinned table gives the same examples everywhere. A row that stands in the table itself is never its own example.
@@ -13,6 +13,7 @@ import numpy as np
 
 from schemas.errors import EnvironmentProblem
 from schemas.fields import Example, ExamplePool
+from schemas.tasks import Classify
 
 MOST_CANDIDATES = 100
 CANDIDATES_EACH = 5  # for each example that is wanted
@@ -69,6 +70,49 @@ def _closest(between: Any, at: int, chosen: list[int]) -> float:
     return (1 - ALIKE) * max((float(between[at, other]) for other in chosen), default=0.0)
 
 
+class NearestLabels:
+    """Chooses the labels that a row's prompt lists: those whose words, descriptions included, are most like its own."""
+
+    def __init__(self, task: Classify) -> None:
+        """Index the labels.
+
+        Raises:
+            EnvironmentProblem: scikit-learn is not installed.
+        """
+        self._task = task
+        self._labels = dict(task.labels) if isinstance(task.labels, dict) else {}
+        self._most = min(task.preselect or len(self._labels), len(self._labels))
+        self._index = _labels_index(tuple(self._labels.items()))
+
+    def of(self, values: Sequence[str | None]) -> list[str]:
+        """Return a row's labels in declared order."""
+        vectorizer, vectors = self._index
+        likeness = (vectors @ vectorizer.transform([_joined(values)]).T).toarray().ravel()
+        # equal ones in declared order, whatever the machine's sort does
+        nearest = set(np.lexsort((np.arange(len(likeness)), -likeness))[: self._most].tolist())
+        return [label for place, label in enumerate(self._labels) if place in nearest]
+
+    def task_for(self, values: Sequence[str | None]) -> Classify:
+        """The task as a row's prompt shows it."""
+        return self._listing(self.of(values))
+
+    def longest(self) -> Classify:
+        """The task with as many labels as a prompt lists, the longest: no row's prompt takes more room."""
+        by_length = sorted(self._labels, key=lambda label: -len(label) - len(self._labels[label]))
+        return self._listing(by_length[: self._most])
+
+    def _listing(self, names: Sequence[str]) -> Classify:
+        labels = {name: self._labels[name] for name in names}
+        return self._task.model_copy(update={"labels": labels, "preselect": None})
+
+
+@lru_cache(maxsize=KNOWN_POOLS)
+def _labels_index(labels: tuple[tuple[str, str], ...]) -> tuple[Any, Any]:
+    vectorizer = _vectorizer()
+    told = [f"{label.replace('_', ' ')} {description}" for label, description in labels]
+    return vectorizer, vectorizer.fit_transform(told)
+
+
 def check_installed() -> None:
     """Refuse to start without scikit-learn.
 
@@ -79,8 +123,8 @@ def check_installed() -> None:
         import sklearn  # noqa: F401 - whether it can be imported is the question
     except ImportError as problem:
         raise EnvironmentProblem(
-            "similar and diverse examples need the package scikit-learn, which is not installed",
-            hint="pip install 'burnish[evaluate]' on the driver and on every executor, or choose `select: fixed`",
+            "similar and diverse examples and preselected labels need the package scikit-learn, which is not installed",
+            hint="pip install 'burnish[evaluate]' on the driver and on every executor, or do without them",
         ) from problem
 
 
@@ -107,8 +151,12 @@ class _Hidden:
 
 @lru_cache(maxsize=KNOWN_POOLS)
 def _indexed(digest: str, hidden: _Hidden) -> tuple[Any, Any]:
+    vectorizer = _vectorizer()
+    return vectorizer, vectorizer.fit_transform([_joined(row.inputs) for row in hidden.pool.rows])
+
+
+def _vectorizer() -> Any:
     check_installed()
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, dtype=np.float32)
-    return vectorizer, vectorizer.fit_transform([_joined(row.inputs) for row in hidden.pool.rows])
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, dtype=np.float32)

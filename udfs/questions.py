@@ -8,10 +8,10 @@ from typing import Any, Protocol
 from schemas.card import ModelCard
 from schemas.errors import JobFileError
 from schemas.fields import ExamplePool
-from schemas.tasks import AnyTask
+from schemas.tasks import AnyTask, Classify
 from udfs.closed_set import ClosedSet
 from udfs.fitting import LEAST_TOKENS, Ids, Prompter, Speech
-from udfs.nearest import Nearest
+from udfs.nearest import Nearest, NearestLabels
 from udfs.prompts import Sheet, example_text, sheet_of
 from udfs.wire import Read, Reply
 
@@ -84,7 +84,9 @@ class Inquiry(ABC):
         """Write the task's prompt for this model."""
         self.task, self.setting = task, setting
         self.max_tokens = max_tokens or task.max_output_tokens
-        self.sheet: Sheet = sheet_of(task, codes=codes)
+        self._near_labels = NearestLabels(task) if isinstance(task, Classify) and task.preselect else None
+        listed = task if self._near_labels is None else self._near_labels.longest()
+        self.sheet: Sheet = sheet_of(listed, codes=codes)
         self.codes = codes
         self._nearest = Nearest(task.examples) if isinstance(task.examples, ExamplePool) else None
         room = setting.max_model_len - self.max_tokens
@@ -140,11 +142,15 @@ class Inquiry(ABC):
         """Make one question's reads."""
         values = tuple(values)
         window = self.window_allowed and self.task.long_input == "window"
-        fitted = self.prompter.fit(values, window=window, whole=self.whole, examples=self._own_examples(values))
+        near = self._near_labels
+        head = None if near is None else sheet_of(near.task_for(values)).head
+        fitted = self.prompter.fit(
+            values, window=window, whole=self.whole, examples=self._own_examples(values), head=head
+        )
         if fitted.error:
             return Asked(values, error=fitted.error)
         reads = tuple(read for body in fitted.bodies for read in self.reads(body))
-        return Asked(values, reads, len(fitted.bodies), fitted.notes)
+        return Asked(values, reads, len(fitted.bodies), (*fitted.notes, *(() if near is None else ("preselected",))))
 
     def _own_examples(self, values: Sequence[str | None]) -> tuple[str, ...] | None:
         """The examples for one question, the nearest of them last; None where all questions have the same."""

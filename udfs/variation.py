@@ -153,6 +153,7 @@ def _classify(task: Classify, rng: Random) -> Way:
         "labels": {words[label]: text for label, text in _described(chosen, labels, rng).items()},
         "abstain": abstain if rng.random() < ABSTAINING else None,
         "examples": (),
+        "preselect": None,
     }
     return Way(task.model_copy(update=changed), words)
 

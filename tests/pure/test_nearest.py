@@ -1,7 +1,18 @@
 """Which labelled rows stand before a question."""
 
+from pathlib import Path
+
+import pytest
+
+from schemas.canonical import declared
+from schemas.card import ModelCard
 from schemas.fields import Example, ExamplePool, LabelledRow
-from udfs.nearest import Nearest
+from schemas.tasks import Classify
+from tests.pure.tiny_model import write_model
+from udfs.ask import inquiry_of
+from udfs.nearest import Nearest, NearestLabels
+from udfs.questions import Setting
+from udfs.tokens import load_tokens
 
 TEXTS = (
     ("my card has not arrived", "delivery"),
@@ -44,3 +55,43 @@ def test_more_are_wanted_than_there_are() -> None:
 
 def test_the_rows_do_not_enter_what_is_fingerprinted() -> None:
     assert pool("similar", 2).model_dump(mode="json") == {"select": "similar", "k": 2, "digest": "x"}
+
+
+CLASSIFY = Classify.model_validate(
+    {
+        "task": "classify", "name": "x", "from": ["t"], "preselect": 3, "abstain": "none",
+        "labels": {
+            "lost card": "", "refund": "wants money back", "late parcel": "", "invoice": "", "password": "",
+            "a label with a name that is longer than all others": "",
+        },
+    }
+)  # fmt: skip
+
+
+def test_labels_are_listed_that_are_like_the_row_in_declared_order() -> None:
+    found = NearestLabels(CLASSIFY).of(["my parcel is late and I want my money"])
+    assert len(found) == 3
+    assert set(found) >= {"refund", "late parcel"}
+    assert found == [label for label in CLASSIFY.labels if label in found]
+
+
+def test_the_prompt_lists_them_and_any_label_may_be_answered(tmp_path: Path) -> None:
+    tokens = load_tokens(str(write_model(tmp_path)))
+    inquiry = inquiry_of(CLASSIFY, Setting(tokens, ModelCard(prompt="completion"), 512))
+    asked = inquiry.asked(["my card is lost"])
+    prompt = tokens.decode(asked.reads[0].prompt)
+    assert "- lost card\n" in prompt
+    assert "- none: none of the others fits" in prompt
+    assert prompt.count("\n- ") == 4
+    assert asked.notes == ("preselected",)
+    (closed,) = inquiry.sets
+    assert set(closed.labels) == {*CLASSIFY.labels, "none"}
+    whole = inquiry_of(CLASSIFY.model_copy(update={"preselect": None}), Setting(tokens, ModelCard(), 512))
+    assert inquiry.prompter.constant_tokens < whole.prompter.constant_tokens
+
+
+def test_a_job_without_it_keeps_its_fingerprint() -> None:
+    assert "preselect" not in declared(CLASSIFY.model_copy(update={"preselect": None}))
+    assert declared(CLASSIFY)["preselect"] == 3
+    with pytest.raises(ValueError, match="a menu's letters"):
+        Classify.model_validate(CLASSIFY.model_dump(by_alias=True) | {"read": "menu"})
