@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.scores import Cell, is_closed
+from schemas.fields import Example, ExamplePool
 from schemas.suite import Baseline
 from schemas.tasks import AnyTask, Match
+from udfs.nearest import Nearest
 
 Texts = Sequence[Sequence[str | None]]
+RETRIEVAL = "retrieval"
 
 
 def baseline(
@@ -26,6 +29,21 @@ def baseline(
         (value, count), *_ = Counter(truth for _, truth in known).most_common(1)
         return [Cell(None, value, is_answered=True, confidence=count / len(known)) for _ in asked]
     return _linear(known, asked) if is_closed(task) else None
+
+
+def retrieved(task: AnyTask, asked: Texts) -> list[Cell] | None:
+    """Answer as the most similar labelled row does, where a task is shown similar rows at all."""
+    if not isinstance(task.examples, ExamplePool):
+        return None
+    near = Nearest(task.examples)
+    return [_as_cell(near.best(inputs)) for inputs in asked]
+
+
+def _as_cell(found: tuple[Example, float] | None) -> Cell:
+    if found is None:
+        return Cell(None)
+    output = found[0].output
+    return Cell(None, list(output) if isinstance(output, tuple) else output, is_answered=True, confidence=found[1])
 
 
 def _linear(known: Sequence[tuple[Sequence[str | None], Any]], asked: Texts) -> list[Cell] | None:

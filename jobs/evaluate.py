@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
-from jobs.baselines import baseline
+from jobs.baselines import RETRIEVAL, baseline, retrieved
 from jobs.cells import nothing_to_ask
 from jobs.evaluation import Evaluation, Line
 from jobs.run import run
@@ -199,11 +199,14 @@ def _of_baselines(spark: SparkSession, file: SuiteFile, one: Judged) -> Iterator
         if one.declared.train is not None:
             rows = _with_truth(lake.read(spark, one.declared.train), column, task, []).limit(MOST_TRAINING_ROWS)
             known = _pairs(rows, task)
-        for kind in file.baselines:
-            cells = baseline(kind, task, known, [inputs for inputs, _ in asked])
+        inputs = [texts for texts, _ in asked]
+        answered: dict[str, list[Cell] | None] = {
+            kind: baseline(kind, task, known, inputs) for kind in file.baselines
+        } | {RETRIEVAL: retrieved(task, inputs)}
+        for system, cells in answered.items():
             if cells is not None:
                 judged = [replace(cell, truth=truth) for cell, (_, truth) in zip(cells, asked, strict=True)]
-                yield _line(file, one, task, kind, judged, None)
+                yield _line(file, one, task, system, judged, None)
 
 
 def _pairs(rows: DataFrame, task: AnyTask) -> list[tuple[list[str | None], Any]]:

@@ -36,18 +36,28 @@ class Nearest:
 
     def of(self, values: Sequence[str | None]) -> list[Example]:
         """Return a question's examples, the most similar last: next to the row, where it counts most."""
-        vectorizer, vectors = self._index
-        text = _joined(values)
-        likeness = (vectors @ vectorizer.transform([text]).T).toarray().ravel()
-        likeness[[place for place, other in enumerate(self._texts) if other == text]] = -1.0
-        # equal ones in the order of the pool, whatever the machine's sort does
-        ordered = [int(place) for place in np.lexsort((np.arange(len(likeness)), -likeness)) if likeness[place] >= 0]
+        likeness, ordered = self._ordered(values)
         wanted = self._pool.k
         if self._pool.select == "diverse":
             chosen = self._diverse(ordered[: min(MOST_CANDIDATES, CANDIDATES_EACH * wanted)], likeness)
         else:
             chosen = ordered[:wanted]
         return [self._pool.rows[place].example for place in reversed(chosen)]
+
+    def best(self, values: Sequence[str | None]) -> tuple[Example, float] | None:
+        """Return the example of the most similar row, and how similar it is between 0 and 1."""
+        likeness, ordered = self._ordered(values)
+        return (self._pool.rows[ordered[0]].example, float(likeness[ordered[0]])) if ordered else None
+
+    def _ordered(self, values: Sequence[str | None]) -> tuple[Any, list[int]]:
+        """Every labelled row's likeness, and the rows by it; a row's equals are not among them."""
+        vectorizer, vectors = self._index
+        text = _joined(values)
+        likeness = (vectors @ vectorizer.transform([text]).T).toarray().ravel()
+        likeness[[place for place, other in enumerate(self._texts) if other == text]] = -1.0
+        # equal ones in the order of the pool, whatever the machine's sort does
+        places = np.lexsort((np.arange(len(likeness)), -likeness))
+        return likeness, [int(place) for place in places if likeness[place] >= 0]
 
     def _diverse(self, candidates: list[int], likeness: Any) -> list[int]:
         """Maximal marginal relevance, with no label much more often than another."""

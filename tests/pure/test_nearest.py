@@ -48,6 +48,13 @@ def test_diverse_examples_spread_over_the_labels() -> None:
     assert sorted(labels) == ["delivery", "other", "refund"]
 
 
+def test_the_best_one_comes_with_its_likeness() -> None:
+    found = Nearest(pool("similar", 1)).best(["the card never came, never"])
+    assert found is not None
+    assert found[0].output == "delivery"
+    assert 0.5 < found[1] < 1.0
+
+
 def test_more_are_wanted_than_there_are() -> None:
     assert len(shown("diverse", 64, "money")) == len(TEXTS)
     assert len(shown("similar", 64, "money")) == len(TEXTS)

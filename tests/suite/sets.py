@@ -38,6 +38,11 @@ INTENTS = (
     "SearchScreeningEvent",
 )
 MOST_ATTRIBUTES = 12
+TEN = (
+    "card arrival", "card delivery estimate", "card linking", "card not working", "card payment fee charged",
+    "compromised card", "contactless not working", "declined card payment", "lost or stolen card",
+    "pending card payment",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,12 @@ def _banking(data: Path) -> Iterator[Dataset]:
     folder = data / "labeling/banking77"
     rows = [[(r["text"], _words(r["category"])) for r in _table(folder / f)] for f in ("train.csv", "test.csv")]
     about = "Customers write to a bank; say what they want."
-    yield _labelled("banking77", rows[0], rows[1], "CC BY 4.0, PolyAI-LDN/task-specific-datasets", instructions=about)
+    licence = "CC BY 4.0, PolyAI-LDN/task-specific-datasets"
+    yield _labelled("banking77", rows[0], rows[1], licence, instructions=about)
+    # ten labels that a second adapter never sees, hard to tell from each other
+    known, unseen = ([row for row in rows[at] if (row[1] in TEN) == (at == 1)] for at in (0, 1))
+    yield _labelled("banking77_others", known, [], licence, instructions=about)
+    yield _labelled("banking77_ten", [], unseen, licence, instructions=about, labels=sorted(TEN))
 
 
 def _hwu(data: Path) -> Iterator[Dataset]:
