@@ -217,6 +217,34 @@ def status(job: JobFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def history(job: JobFile, as_json: AsJson = False) -> None:
+    """List the runs that wrote a job's target: what each changed, what of it still stands, what it cost."""
+    found = _load(job)
+    spark = _session(found)
+    from jobs.history import history as listed
+
+    _show(listed(spark, found), as_json)
+
+
+@app.command()
+def undo(
+    job: JobFile,
+    run: Annotated[str, typer.Option("--run", metavar="RUN", help="The run, as `burnish history` names it.")],
+    column: Annotated[list[str] | None, typer.Option("--column", help="Just this column; repeatable.")] = None,
+    where: Annotated[str | None, typer.Option("--where", metavar="SQL", help="Just these rows of the target.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be restored; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put back what a run changed, where a cell still holds what it wrote."""
+    found = _load(job)
+    spark = _session(found)
+    from jobs.undo import undo as undone
+
+    result = undone(spark, found, run_id=run, columns=column or (), where=where, dry_run=dry_run)
+    _show(result, as_json)
+
+
+@app.command()
 def mix(
     mix: Annotated[Path, typer.Argument(metavar="MIX", help="The mix file.")],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 4 if a held-out row is in it.")] = False,

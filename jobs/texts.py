@@ -47,6 +47,19 @@ def text_of(column: Column, kind: T.DataType) -> Column:
     return column.cast("string")
 
 
+def value_of(text: Column, kind: T.DataType) -> Column:
+    """Return the value that `text_of` made a text of."""
+    tag = type_tag(kind)
+    if tag == "s":
+        return text
+    if tag == "x":
+        return F.unhex(text)
+    if tag == "j":
+        micros = {"timestampFormat": MICROS + "'Z'", "timestampNTZFormat": MICROS, "timeZone": "UTC"}
+        return F.from_json(text, F.lit(kind.simpleString()), micros)
+    return text.cast(kind)
+
+
 def canonical(texts: list[Column], tags: list[str]) -> Column:
     """Return `schemas.canonical.canonical` of the same inputs, built by Catalyst."""
     parts = [

@@ -1,0 +1,93 @@
+"""`burnish history`: the runs that wrote a job's target, with what each changed, undid and cost."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from rich.table import Table
+
+from jobs import lake
+from jobs.store import store_of
+from jobs.undo import STATE
+from schemas.job import EnrichJob
+
+MOST_RUNS = 50
+
+
+@dataclass(frozen=True)
+class History:
+    """Runs, newest first."""
+
+    target: str
+    runs: tuple[dict[str, Any], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+        return {"target": self.target, "runs": list(self.runs)}
+
+    def render(self) -> Table:
+        """Return the facts for a terminal."""
+        table = Table(title=self.target, title_justify="left")
+        for heading in ("run", "started", "state", "questions", "tokens", "seconds", "changed", "still there"):
+            table.add_column(heading, justify="right" if heading in ("questions", "tokens", "seconds") else "left")
+        for run in self.runs:
+            changed = ", ".join(f"{name} {count:,}" for name, count in run["changed"].items())
+            there = ", ".join(f"{name} {count:,}" for name, count in run["stands"].items())
+            state = f"undoes {run['undoes']}" if run["undoes"] else run["state"]
+            facts = (run["run_id"], run["started_at"], state, run["questions"], run["tokens"], run["seconds"])
+            table.add_row(*("" if fact is None else str(fact) for fact in facts), changed, there)
+        return table
+
+
+def history(spark: SparkSession, job: EnrichJob) -> History:
+    """Read the last runs of this target: what the change log says of each, and how many cells still carry it."""
+    store, target = store_of(job), job.target_place.text
+    mine = F.col("target") == target
+    runs = store.read(spark, "runs").where(mine)
+    latest = runs.groupBy("run_id").agg(
+        F.max_by(F.struct("state", "complete", "report"), F.coalesce("ended_at", "started_at")).alias("last"),
+        F.min("started_at").alias("started_at"),
+    )
+    logged = store.read(spark, "changes").where(mine).groupBy("run_id", "column").count().collect()
+    changed: dict[str, dict[str, int]] = {}
+    for row in logged:
+        changed.setdefault(row["run_id"], {})[row["column"]] = int(row["count"])
+    stands = _standing(spark, job)
+    found = []
+    for row in latest.orderBy(F.col("started_at").desc(), "run_id").limit(MOST_RUNS).collect():
+        report = json.loads(row["last"]["report"]) if row["last"]["report"] else {}
+        found.append(
+            {
+                "run_id": row["run_id"],
+                "started_at": str(row["started_at"]),
+                "state": row["last"]["state"],
+                "undoes": report.get("undoes") if row["last"]["state"] == STATE else None,
+                "questions": report.get("questions"),
+                "tokens": _sum(report.get("prompt_tokens"), report.get("completion_tokens")),
+                "seconds": report.get("seconds"),
+                "changed": dict(sorted(changed.get(row["run_id"], {}).items())),
+                "stands": stands.get(row["run_id"], {}),
+            }
+        )
+    return History(target, tuple(found))
+
+
+def _standing(spark: SparkSession, job: EnrichJob) -> dict[str, dict[str, int]]:
+    """By run: how many cells of each column were last written by it."""
+    found: dict[str, dict[str, int]] = {}
+    if not lake.exists(spark, job.target_place):
+        return found
+    target = lake.read(spark, job.target_place)
+    for task in job.columns:
+        if f"{task.name}_meta" in target.columns:
+            run = lake.col(f"{task.name}_meta")["published_run"].alias("run")
+            for row in target.select(run).where("run IS NOT NULL").groupBy("run").count().collect():
+                found.setdefault(row["run"], {})[task.name] = int(row["count"])
+    return found
+
+
+def _sum(*counts: int | None) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
