@@ -41,7 +41,7 @@ wheel: install  ## build dist/burnish-*.whl
 
 lock:  ## resolve requirements/cpu.txt again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-		--custom-compile-command 'make lock' --extra spark --extra cpu --extra demo --extra dev \
+		--custom-compile-command 'make lock' --extra spark --extra cpu --extra demo --extra train --extra evaluate --extra dev \
 		--output-file requirements/cpu.txt pyproject.toml
 
 clean:  ## remove .venv and what tools left behind
