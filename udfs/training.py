@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from datasets import IterableDataset
 from peft import LoraConfig, PeftModel
+from peft.helpers import disable_input_dtype_casting
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -57,7 +58,9 @@ def train_stage(plan: StagePlan) -> None:
     steps_done = int(resumed.name.split("-")[1]) if resumed else 0
     trainer = _trainer(plan, steps_done)
     _pick_learned(trainer)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    # autocast brings inputs to the adapters' precision by itself; PEFT's own casts would double the memory moved
+    with disable_input_dtype_casting(trainer.model, active=plan.lora is not None and _is_half(plan)):
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     _save_final(trainer, plan)
 
 
