@@ -245,6 +245,21 @@ def undo(
 
 
 @app.command()
+def purge(
+    job: JobFile,
+    key: Annotated[list[str], typer.Option("--key", metavar="COLUMN=VALUE", help="The row; repeat for each column.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove one row's text from burnish's own tables; says which VACUUM finishes the job."""
+    found = _load(job)
+    parts = dict(one.partition("=")[::2] for one in key)
+    spark = _session(found)
+    from jobs.purge import purge as purged
+
+    _show(purged(spark, found, key=parts), as_json)
+
+
+@app.command()
 def mix(
     mix: Annotated[Path, typer.Argument(metavar="MIX", help="The mix file.")],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 4 if a held-out row is in it.")] = False,

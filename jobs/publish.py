@@ -20,6 +20,7 @@ from jobs.judge import Judgement, judge
 from jobs.merge import merge
 from jobs.outcome import Published, changes, outcome
 from jobs.store import Store, answers_by_question
+from schemas.job import EnrichJob, Place
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,14 @@ def stage(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) ->
         *keys,
         *[_typed_cell(F.col(f"c{at}"), Judgement(cells, at)).alias(f"c{at}") for at in range(len(cells.scope.tasks))],
     )
-    place = store.place(f"staged_{hashlib.sha256(cells.scope.job.target_place.text.encode()).hexdigest()[:8]}")
+    place = staged_place(cells.scope.job, store)
     lake.patiently(lambda: lake.replace(typed, place, note=turn.run_id), what=place.text)
     return lake.read(spark, place, version=lake.version_noted(spark, place, turn.run_id))
+
+
+def staged_place(job: EnrichJob, store: Store) -> Place:
+    """The table that a target's publishes stage their cells in, one after the other."""
+    return store.place(f"staged_{hashlib.sha256(job.target_place.text.encode()).hexdigest()[:8]}")
 
 
 def _by_row(judged: DataFrame, keys: list[str], *, tasks: int) -> DataFrame:

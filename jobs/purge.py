@@ -1,0 +1,131 @@
+"""`burnish purge`: one row's text out of burnish's own tables, and what is left to do until it is out of their files.
+
+The target itself is the user's: nothing of it is touched. Questions are stored by the hash of their inputs, so that an
+answer may serve rows of other keys too; it goes all the same, and those rows are asked again when they change.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from jobs import lake
+from jobs.publish import staged_place
+from jobs.store import Store, store_of
+from schemas.errors import DataContractError, JobFileError
+from schemas.job import EnrichJob, Place
+
+RETENTION_HOURS = 168  # Delta's own default
+
+
+@dataclass(frozen=True)
+class Purged:
+    """How many rows of each of burnish's tables are gone, and the statements that remove them from the files."""
+
+    key: dict[str, str]
+    rows: dict[str, int]
+    statements: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+        return {**vars(self), "statements": list(self.statements)}
+
+    def render(self) -> Group:
+        """Return the facts for a terminal; the key's values are not repeated."""
+        table = Table("table", title=f"purged: one row by {', '.join(self.key)}", title_justify="left")
+        table.add_column("rows deleted", justify="right")
+        for name, count in self.rows.items():
+            table.add_row(name, f"{count:,}")
+        told = [
+            "Older versions of these tables still hold the text. It is out of the files when these have run:",
+            *(f"  {statement}" for statement in self.statements),
+            f"A shorter RETAIN than {RETENTION_HOURS} HOURS needs spark.databricks.delta.retentionDurationCheck.enabled"
+            " = false, and no reader of an older version.",
+        ]
+        return Group(table, Text("\n".join(told)))
+
+
+def purge(spark: SparkSession, job: EnrichJob, *, key: Mapping[str, str]) -> Purged:
+    """Delete what burnish keeps of one row: questions, answers, changes and staged values.
+
+    Args:
+        key: the row's key columns with their values as text.
+
+    Raises:
+        JobFileError: `key` names other columns than the job's key.
+        DataContractError: nothing is on record of this row.
+        ConflictError: other writers kept winning.
+    """
+    if set(key) != set(job.key):
+        raise JobFileError(f"--key takes {', '.join(f'{name}=VALUE' for name in job.key)}, got {', '.join(key)}")
+    store = store_of(job)
+    questions = _questions(spark, job, store, key)
+    is_asked = F.col("question_id").isin(questions)
+    is_logged = (F.col("target") == job.target_place.text) & _has_key(F.col("key"), job, key)
+    staged = staged_place(job, store)
+    deletes: dict[str, tuple[Place, Column]] = {
+        "questions": (store.place("questions"), is_asked),
+        "answers": (store.place("answers"), is_asked),
+        "changes": (store.place("changes"), is_logged),
+        "staged": (staged, _is_row([f"k{at}" for at in range(len(job.key))], job, key)),
+    }
+    there = {name: one for name, one in deletes.items() if lake.exists(spark, one[0])}
+    rows = {name: lake.read(spark, place).where(wanted).count() for name, (place, wanted) in there.items()}
+    if not any(rows.values()):
+        raise DataContractError(
+            "nothing is on record of this row", hint="give the key's values as the table shows them: --key id=17"
+        )
+    for name, (place, wanted) in there.items():
+        if rows[name]:
+            _delete(spark, place, wanted)
+    statements = tuple(
+        f"VACUUM {lake.sql_name(place)} RETAIN {RETENTION_HOURS} HOURS"
+        for name, (place, _) in there.items()
+        if rows[name]
+    )
+    return Purged(dict(key), rows, statements)
+
+
+def _delete(spark: SparkSession, place: Place, wanted: Column) -> None:
+    table = lake.delta_table(spark, place)
+    lake.patiently(lambda: table.delete(wanted), what=place.text)
+
+
+def _questions(spark: SparkSession, job: EnrichJob, store: Store, key: Mapping[str, str]) -> list[str]:
+    """The questions that this row's cells have asked: those on record in it, and those of its logged changes."""
+    found: set[str] = set()
+    logged = store.read(spark, "changes").where(F.col("target") == job.target_place.text)
+    found |= _distinct(logged.where(_has_key(F.col("key"), job, key)), F.col("question_id"))
+    if lake.exists(spark, job.target_place):
+        target = lake.read(spark, job.target_place)
+        row = target.where(_is_row(list(job.key), job, key))
+        for task in job.columns:
+            if f"{task.name}_meta" in target.columns:
+                found |= _distinct(row, lake.col(f"{task.name}_meta")["question_id"])
+    return sorted(found)
+
+
+def _distinct(rows: DataFrame, question: Column) -> set[str]:
+    return {row[0] for row in rows.select(question).distinct().collect() if row[0] is not None}
+
+
+def _is_row(names: list[str], job: EnrichJob, key: Mapping[str, str]) -> Column:
+    same = F.lit(True)
+    for name, declared in zip(names, job.key, strict=True):
+        same = same & (lake.col(name).cast("string") == F.lit(key[declared]))
+    return same
+
+
+def _has_key(text: Column, job: EnrichJob, key: Mapping[str, str]) -> Column:
+    """Whether a key as the change log holds it, JSON by column, is this one."""
+    same = F.lit(True)
+    for name in job.key:
+        path = "$[" + json.dumps(name, ensure_ascii=False).replace('"', "'") + "]"
+        same = same & (F.get_json_object(text, path) == F.lit(key[name]))
+    return same
