@@ -108,19 +108,23 @@ def with_cells(
         comparable: per column, the earlier fingerprints under which its task read the columns that it reads now.
     """
     rows = scope.rows
-    structs = []
+    structs: list[Column] = []
+    hashes: dict[str, Column] = {}
     for at, task in enumerate(scope.tasks):
         reference = F.lit(None).cast("string")
         if isinstance(task, Impute) and task.reference is not None:
             rows, reference = _with_reference(spark, rows, task, at)
         view = _View(scope, task, comparable=(comparable or {}).get(task.name, frozenset()))
+        # Columns of their own: a state asks for each in several places, and would compute it in each.
+        hashes[f"_hash{at}"] = input_hash(fingerprints[task.name], view.texts, view.tags)
+        hashes[f"_value{at}"] = value_hash(view.value)
         structs.append(_cell(view, at, fingerprints[task.name], reference, scope, options))
-    return CellFrame(scope, fingerprints, rows.withColumn("_cells", F.array(*structs)))
+    return CellFrame(scope, fingerprints, rows.withColumns(hashes).withColumn("_cells", F.array(*structs)))
 
 
 def _cell(view: _View, at: int, fingerprint: str, reference: Column, scope: Scope, options: RunOptions) -> Column:
-    hashed = input_hash(fingerprint, view.texts, view.tags)
-    state = _state(view, hashed, fingerprint, reference, scope, options)
+    hashed = F.col(f"_hash{at}")
+    state = _state(view, at, fingerprint, reference, scope, options)
     return F.struct(
         F.lit(at).alias("task"),
         state.alias("state"),
@@ -135,12 +139,10 @@ def _cell(view: _View, at: int, fingerprint: str, reference: Column, scope: Scop
     )
 
 
-def _state(
-    view: _View, hashed: Column, fingerprint: str, reference: Column, scope: Scope, options: RunOptions
-) -> Column:
+def _state(view: _View, at: int, fingerprint: str, reference: Column, scope: Scope, options: RunOptions) -> Column:
     task, meta = view.task, view.meta
-    status = meta["status"]
-    edited = F.coalesce(meta["value_hash"] != value_hash(view.value), F.lit(False))
+    status, hashed = meta["status"], F.col(f"_hash{at}")
+    edited = F.coalesce(meta["value_hash"] != F.col(f"_value{at}"), F.lit(False))
     ours = status.isNotNull() & (status != "skipped") & ~edited
     same_fingerprint = meta["fingerprint"] == fingerprint
     same_inputs = meta["inputs_after"] == hashed

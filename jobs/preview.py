@@ -137,7 +137,7 @@ def _joined(cells: CellFrame, answers: DataFrame) -> DataFrame:
             for at in range(len(cells.scope.tasks))
         ]
     )
-    rows = cells.rows.join(gathered, F.col(ROW) == F.col("k0"), "left").drop("k0", "_cells")
+    rows = cells.scope.rows.join(gathered, F.col(ROW) == F.col("k0"), "left").drop("k0")
     for at, task in enumerate(cells.scope.tasks):
         cell, judgement = F.col(f"c{at}"), Judgement(cells, at)
         value = F.when(cell["status"] == "accepted", judgement.typed(cell["json"]))
