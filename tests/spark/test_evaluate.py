@@ -26,9 +26,9 @@ CITY = {"task": "clean", "name": "city", "rules": "lower case"}
 
 
 def wrong_about_five(asked: Asked) -> Any:
-    if asked.text.endswith("please 5\n\nLabel:"):
+    if asked.topic == "choose" and "please 5" in asked.text:
         return ("delivery", 0.4)
-    return 400 if "please 7\n" in asked.text else None
+    return 400 if "please 7" in asked.text else None
 
 
 def suite(shop: Shop, folder: Path, *, job: dict[str, Any] | None = None, **changes: Any) -> SuiteFile:
