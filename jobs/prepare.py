@@ -82,8 +82,7 @@ def to_ask(spark: SparkSession, prepared: Prepared) -> DataFrame:
     """
     asked = cells_.questions(prepared.cells, max_rows=prepared.job.limits.max_rows)
     fingerprints = sorted(set(prepared.cells.fingerprints.values()))
-    most = prepared.count(cells_.TO_ASK)
-    known = answers_by_question(spark, prepared.store, fingerprints, wanted=asked, most_wanted=most)
+    known = answers_by_question(spark, prepared.store, fingerprints, wanted=asked)
     done = settled(known, retry_failed=prepared.options.retry_failed).select("question_id")
     size = F.aggregate(
         "inputs", F.lit(0).cast("bigint"), lambda total, value: total + F.coalesce(F.octet_length(value), F.lit(0))

@@ -27,9 +27,6 @@ LAYOUT = {
 }
 
 
-FEW = 100_000  # question ids that every executor may hold
-
-
 @dataclass(frozen=True)
 class Store:
     """Where the tables of a store are; jobs may share one."""
@@ -82,12 +79,7 @@ def _straight(place: Place) -> Place:
 
 
 def answers_by_question(
-    spark: SparkSession,
-    store: Store,
-    fingerprints: list[str],
-    *,
-    wanted: DataFrame | None = None,
-    most_wanted: int | None = None,
+    spark: SparkSession, store: Store, fingerprints: list[str], *, wanted: DataFrame | None = None
 ) -> DataFrame:
     """Return one row a question of these fingerprints: its latest success, else its latest failure.
 
@@ -95,14 +87,10 @@ def answers_by_question(
 
     Args:
         wanted: a frame with a column `question_id`; only these questions' answers are ranked and returned.
-        most_wanted: how many rows it has at most, where that is known.
     """
     answers = store.read(spark, "answers").where(F.col("fingerprint").isin(fingerprints))
     if wanted is not None:
-        ids = wanted.select("question_id")
-        # Spark cannot know that a few cells are left of millions of rows, and would sort all answers to find theirs.
-        is_few = most_wanted is not None and most_wanted <= FEW
-        answers = answers.join(F.broadcast(ids) if is_few else ids, "question_id", "left_semi")
+        answers = answers.join(wanted.select("question_id"), "question_id", "left_semi")
     best = Window.partitionBy("question_id").orderBy(
         F.when(F.col("status") == "ok", 0).otherwise(1), F.col("answered_at").desc(), F.col("lane_version").desc()
     )
