@@ -3,7 +3,17 @@
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
 SUFFIXES = ("_confidence", "_error", "_meta", "_scores")
@@ -142,8 +152,16 @@ def as_examples(value: Any) -> Any:
     return as_tuple(value)
 
 
+def _form_of(value: Any) -> str:
+    """Tell the forms apart by themselves: a complaint then speaks of the one that was meant."""
+    return type(value).__name__ if isinstance(value, ExampleTable | ExamplePool) else "list[Example]"
+
+
 Examples = Annotated[
-    tuple[Example, ...] | ExampleTable | ExamplePool,
+    Annotated[tuple[Example, ...], Tag("list[Example]")]
+    | Annotated[ExampleTable, Tag("ExampleTable")]
+    | Annotated[ExamplePool, Tag("ExamplePool")],
+    Discriminator(_form_of),
     BeforeValidator(as_examples, json_schema_input_type=list[Example] | ExampleTable),
 ]
 

@@ -14,7 +14,9 @@ from schemas.fields import Whole, WrongField
 from schemas.yaml_tree import TAG, Path, Place, Problem, Tree, place_of, turned
 
 # Parts that pydantic puts into a path to tell the members of a union apart; no field of ours is called so.
-UNION_PART = re.compile(r"^(function-|dict\[|tuple\[|list\[|(str|int|float|bool|none|LabelTable|Attribute)$)")
+UNION_PART = re.compile(
+    r"^(function-|dict\[|tuple\[|list\[|(str|int|float|bool|none|LabelTable|Attribute|ExampleTable|ExamplePool)$)"
+)
 WANTED = {
     "string_type": "text",
     "bool_type": "true or false",
