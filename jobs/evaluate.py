@@ -29,7 +29,6 @@ from udfs.masked import Unteachable
 from udfs.nearest import NearestLabels
 from udfs.truth import answer_of, may_be_null
 
-ASKED = ("ok",)
 MOST_TRAINING_ROWS = 50_000  # that a baseline learns from; it holds them in memory
 KEEP_WARM_MIN = 15.0
 
@@ -100,7 +99,7 @@ def _sampled(spark: SparkSession, file: SuiteFile, one: SuiteSet, job: EnrichJob
     place = Place(path=str(folder / one.name / "rows"))
     lake.replace(kept.orderBy(order, *map(lake.col, job.key)).limit(one.rows or file.rows).coalesce(1), place)
     columns = tuple(task.model_copy(update={"accept": 0.0}) for task in job.columns if task.name in one.truth)
-    limits = job.limits.model_copy(update={"max_failed_share": 1.0, "max_reask_share": 1.0})
+    limits = job.limits.model_copy(update={"max_failed_share": 1.0})
     changes = {"source": _source(place), "target": None, "accept": 0.0, "columns": columns, "limits": limits}
     return Judged(one, job.model_copy(update=changes), place)
 
@@ -121,7 +120,7 @@ def _of_model(
     job = job.model_copy(
         update={"source": _source(place), "store": str(folder / one.declared.name / name / "store"), "engine": engine}
     )
-    result = run(spark, job, options=RunOptions(reask=True))
+    result = run(spark, job, options=RunOptions())
     answers = answers_by_question(spark, store_of(job), sorted(set(result.prepared.cells.fingerprints.values())))
     for task in resolve_labels(spark, job).columns:
         cells = _cells(spark, one, job, task, answers)
@@ -152,7 +151,7 @@ def _cells(spark: SparkSession, one: Judged, job: EnrichJob, task: AnyTask, answ
         truth = _truth_of(task, row["truth"])
         if truth is None:
             continue
-        is_answered = row["status"] in ASKED and row["value"] is not None
+        is_answered = row["status"] == "ok" and row["value"] is not None
         cells.append(
             Cell(
                 truth[0],

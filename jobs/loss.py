@@ -10,7 +10,7 @@ SMOOTHED_OVER = 25  # steps
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a stage; `tokens` and `seconds` count from the process's start."""
+    """One step of a stage; `tokens` are those it computed, over all processes."""
 
     stage: int
     step: int
@@ -18,8 +18,6 @@ class Step:
     accuracy: float
     learning_rate: float
     tokens: int
-    seconds: float
-    is_last: bool
 
 
 def log_of(folder: Path, stage: int) -> Path:
@@ -29,27 +27,15 @@ def log_of(folder: Path, stage: int) -> Path:
 
 def steps_of(folder: Path, stages: int) -> list[Step]:
     """Return the steps that count: what was done again after a kill replaces what was done before."""
-    found = []
+    found: list[Step] = []
     for stage in range(1, stages + 1):
         lines = log_of(folder, stage).read_text(encoding="utf-8").splitlines()
         logged = [json.loads(line) for line in lines if line.endswith("}")]
-        by_step = {one["step"]: (place, one) for place, one in enumerate(logged)}
-        for step, (place, one) in sorted(by_step.items()):
-            # tokens count anew in every process: the last line before such a new start is one to sum
-            following = logged[place + 1] if place + 1 < len(logged) else None
-            is_last = following is None or following["step"] <= step or following["tokens"] < one["tokens"]
-            found.append(
-                Step(
-                    stage,
-                    step,
-                    one["loss"],
-                    one["accuracy"],
-                    one["learning_rate"],
-                    int(one["tokens"]),
-                    one["seconds"],
-                    is_last,
-                )
-            )
+        by_step = {one["step"]: one for one in logged}
+        found += [
+            Step(stage, step, one["loss"], one["accuracy"], one["learning_rate"], int(one["tokens"]))
+            for step, one in sorted(by_step.items())
+        ]
     return found
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from schemas.tasks import Answer, AnyTask, Classify, Clean, Extract, Impute, Match, Multilabel
 
-Array = "np.ndarray[Any, np.dtype[np.float64]]"
 COVERAGES = (0.9, 0.8, 0.5)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 

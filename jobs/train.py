@@ -209,5 +209,5 @@ def _readme(file: TrainFile, facts: dict[str, DataFacts], steps: list[Step]) -> 
     for number, part in enumerate(file.stages, 1):
         rows = part.batch * part.accumulation * file.processes
         yield f"| {number} | {part.steps:,} | {rows} | {part.learning_rate:g}, {part.schedule} | {part.longest:,} |"
-    computed = sum(step.tokens for step in steps if step.is_last)
+    computed = sum(step.tokens for step in steps)
     yield f"\nTokens computed: {computed:,} (what rows of a batch begin with alike counts once)."

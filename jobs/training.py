@@ -135,8 +135,7 @@ class Relay:
         self.log.flush()
 
     def _show(self, step: dict[str, Any]) -> None:
-        rate = step["tokens"] / max(step["seconds"], 1e-9)
-        told = f"loss {step['loss']:.3f}, {rate:,.0f} tokens/s"
+        told = f"loss {step['loss']:.3f}, {step['tokens_per_sec']:,.0f} tokens/s"
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], total=step["steps"], completed=step["step"], told=told)
         elif time.monotonic() - self.last_line >= LINE_EVERY_SEC or step["step"] == step["steps"]:

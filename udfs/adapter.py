@@ -27,7 +27,9 @@ def export(final: Path, target: Path, *, card: ModelCard, base: str, method: str
     if method == "lora":
         _export_adapter(final, target, base)
     else:
-        for path in [*source.glob("*.json"), *source.glob("*.jinja"), *final.glob("*.safetensors*")]:
+        # the base's index would name shards that this model does not have
+        taken = [path for path in source.glob("*.json") if not path.name.endswith(".index.json")]
+        for path in [*taken, *source.glob("*.jinja"), *final.glob("*.safetensors*")]:
             shutil.copyfile(path, target / path.name)
         shutil.copyfile(final / "config.json", target / "config.json")
     (target / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")

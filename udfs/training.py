@@ -143,7 +143,7 @@ class Log(TrainerCallback):  # type: ignore[misc] # transformers' types are not 
     def __init__(self, plan: StagePlan, collator: Collator) -> None:
         """Count time and tokens from now."""
         self.file, self.collator = Path(plan.folder) / "log.jsonl", collator
-        self.began = self.seen = 0.0
+        self.began, self.seen, self.computed = 0.0, 0, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Start the clock."""
@@ -155,6 +155,8 @@ class Log(TrainerCallback):  # type: ignore[misc] # transformers' types are not 
             return
         seconds = time.monotonic() - self.began
         tokens = (self.collator.tokens - self.seen) * args.world_size
+        self.seen = self.collator.tokens
+        self.computed += tokens
         line = json.dumps(
             {
                 "step": state.global_step,
@@ -163,7 +165,7 @@ class Log(TrainerCallback):  # type: ignore[misc] # transformers' types are not 
                 "accuracy": float(logs.get("accuracy", 0.0)),
                 "learning_rate": float(logs.get("learning_rate", 0.0)),
                 "tokens": tokens,
-                "seconds": seconds,
+                "tokens_per_sec": self.computed / max(seconds, 1e-9),
             }
         )
         with self.file.open("a", encoding="utf-8") as file:
