@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.source import Scope
-from jobs.store import Store
+from jobs.store import Store, append_changes
 from jobs.texts import text_of
 from schemas.job import Place
 
@@ -73,16 +73,5 @@ def _log(gone: DataFrame, scope: Scope, store: Store, *, run_id: str) -> None:
     ]
     keys = F.to_json(F.struct(*[lake.col(name).alias(name) for name in job.key]), {"ignoreNullFields": "false"})
     rows = gone.select(keys.alias("key"), F.explode(F.array(*cells)).alias("e")).where("e.old_value is not null")
-    logged = rows.select(
-        F.lit(run_id).alias("run_id"),
-        F.lit(job.target_place.text).alias("target"),
-        "key",
-        "e.column",
-        "e.old_value",
-        F.lit(None).cast("string").alias("new_value"),
-        "e.old_meta",
-        "e.confidence",
-        "e.question_id",
-        F.current_timestamp().alias("changed_at"),
-    )
-    lake.append(logged, store.place("changes"))
+    went = rows.select("key", "e.*", F.lit(None).alias("new_value"))
+    append_changes(went, store, job, run_id=run_id)

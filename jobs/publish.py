@@ -19,7 +19,7 @@ from jobs.cells import CellFrame
 from jobs.judge import Judgement, judge
 from jobs.merge import merge
 from jobs.outcome import Published, changes, outcome
-from jobs.store import Store, answers_by_question
+from jobs.store import Store, answers_by_question, append_changes
 from schemas.job import EnrichJob, Place
 
 
@@ -137,19 +137,8 @@ def log_changes(spark: SparkSession, staged: DataFrame, cells: CellFrame, store:
             for at, task in enumerate(cells.scope.tasks)
         ]
     )
-    rows = staged.select(keys.alias("key"), F.explode(F.filter(entries, lambda e: e["changed"])).alias("e")).select(
-        F.lit(run_id).alias("run_id"),
-        F.lit(job.target_place.text).alias("target"),
-        "key",
-        "e.column",
-        "e.old_value",
-        "e.new_value",
-        "e.old_meta",
-        "e.confidence",
-        "e.question_id",
-        F.current_timestamp().alias("changed_at"),
-    )
-    lake.append(rows, store.place("changes"))
+    changed = F.explode(F.filter(entries, lambda e: e["changed"])).alias("e")
+    append_changes(staged.select(keys.alias("key"), changed).select("key", "e.*"), store, job, run_id=run_id)
 
 
 def added_columns(cells: CellFrame, there: T.StructType) -> dict[str, str]:

@@ -4,13 +4,13 @@ The target itself is the user's: nothing of it is touched. Questions are stored 
 answer may serve rows of other keys too; it goes all the same, and those rows are asked again when they change.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -67,7 +67,7 @@ def purge(spark: SparkSession, job: EnrichJob, *, key: Mapping[str, str]) -> Pur
     store = store_of(job)
     questions = _questions(spark, job, store, key)
     is_asked = F.col("question_id").isin(questions)
-    is_logged = (F.col("target") == job.target_place.text) & _has_key(F.col("key"), job, key)
+    is_logged = (F.col("target") == job.target_place.text) & _has_key(spark, job, key)
     staged = staged_place(job, store)
     deletes: dict[str, tuple[Place, Column]] = {
         "questions": (store.place("questions"), is_asked),
@@ -101,7 +101,7 @@ def _questions(spark: SparkSession, job: EnrichJob, store: Store, key: Mapping[s
     """The questions that this row's cells have asked: those on record in it, and those of its logged changes."""
     found: set[str] = set()
     logged = store.read(spark, "changes").where(F.col("target") == job.target_place.text)
-    found |= _distinct(logged.where(_has_key(F.col("key"), job, key)), F.col("question_id"))
+    found |= _distinct(logged.where(_has_key(spark, job, key)), F.col("question_id"))
     if lake.exists(spark, job.target_place):
         target = lake.read(spark, job.target_place)
         row = target.where(_is_row(list(job.key), job, key))
@@ -122,10 +122,13 @@ def _is_row(names: list[str], job: EnrichJob, key: Mapping[str, str]) -> Column:
     return same
 
 
-def _has_key(text: Column, job: EnrichJob, key: Mapping[str, str]) -> Column:
-    """Whether a key as the change log holds it, JSON by column, is this one."""
+def _has_key(spark: SparkSession, job: EnrichJob, key: Mapping[str, str]) -> Column:
+    """Whether a key of the change log is this one; JSON writes times otherwise than a cast, so it is read first."""
+    if not lake.exists(spark, job.target_place):
+        return F.lit(False)
+    there = lake.read(spark, job.target_place).schema
+    parsed = F.from_json("key", T.StructType([there[name] for name in job.key]))
     same = F.lit(True)
     for name in job.key:
-        path = "$[" + json.dumps(name, ensure_ascii=False).replace('"', "'") + "]"
-        same = same & (F.get_json_object(text, path) == F.lit(key[name]))
+        same = same & (parsed[name].cast("string") == F.lit(key[name]))
     return same

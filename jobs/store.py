@@ -57,6 +57,23 @@ class Store:
                 lake.create(spark, self.place(table), tables.ddl(columns), properties=properties)
 
 
+def append_changes(rows: DataFrame, store: Store, job: EnrichJob, *, run_id: str) -> None:
+    """Append what a run is about to change in a job's target.
+
+    Args:
+        rows: key, column, old_value, new_value, old_meta, confidence and question_id of each cell.
+    """
+    logged = rows.withColumns(
+        {
+            "run_id": F.lit(run_id),
+            "target": F.lit(job.target_place.text),
+            "changed_at": F.current_timestamp(),
+        }
+    )
+    typed = [F.col(name).cast(kind).alias(name) for name, kind in tables.CHANGES.items()]
+    lake.append(logged.select(*typed), store.place("changes"))
+
+
 def store_of(job: EnrichJob) -> Store:
     """Return the job's store: as declared, else beside the target.
 

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs import lake
-from jobs.store import Store, store_of
+from jobs.store import Store, append_changes, store_of
 from jobs.texts import input_hash, text_of, type_tag, value_hash, value_of
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
@@ -102,7 +102,7 @@ def undo(
     staged = back.by_row(_narrowed(log, target, job, where))
     counts = _counted(target.alias("t").join(staged.alias("s"), back.same_row()), log, back)
     if not dry_run and any(one.restored for one in counts.values()):
-        _log(spark, job, store, target, staged, back)
+        _log(job, store, target, staged, back)
         _merge(spark, job, staged, back)
         _record(spark, job, store, Undone(mine, run_id, job.target_place.text, counts))
     return Undone(mine, run_id, job.target_place.text, counts, is_dry=dry_run)
@@ -250,7 +250,7 @@ def _counted(joined: DataFrame, log: DataFrame, back: _Back) -> dict[str, Restor
     return found
 
 
-def _log(spark: SparkSession, job: EnrichJob, store: Store, target: DataFrame, staged: DataFrame, back: _Back) -> None:
+def _log(job: EnrichJob, store: Store, target: DataFrame, staged: DataFrame, back: _Back) -> None:
     """Append what the MERGE is about to change, as every publish does."""
     joined = target.alias("t").join(staged.alias("s"), back.same_row())
     entries = [
@@ -267,19 +267,7 @@ def _log(spark: SparkSession, job: EnrichJob, store: Store, target: DataFrame, s
         for at, task in enumerate(back.chosen)
     ]
     rows = joined.select(F.col("s.key").alias("key"), F.explode(F.array_compact(F.array(*entries))).alias("e"))
-    logged = rows.select(
-        F.lit(back.mine).alias("run_id"),
-        F.lit(job.target_place.text).alias("target"),
-        "key",
-        "e.column",
-        "e.old_value",
-        "e.new_value",
-        "e.old_meta",
-        F.lit(None).cast("double").alias("confidence"),
-        "e.question_id",
-        F.current_timestamp().alias("changed_at"),
-    )
-    lake.append(logged, store.place("changes"))
+    append_changes(rows.select("key", "e.*", F.lit(None).alias("confidence")), store, job, run_id=back.mine)
 
 
 def _merge(spark: SparkSession, job: EnrichJob, staged: DataFrame, back: _Back) -> None:

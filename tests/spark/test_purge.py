@@ -1,5 +1,7 @@
 """One row's text out of burnish's own tables, and nobody else's."""
 
+from datetime import datetime
+
 import pytest
 
 from jobs import lake
@@ -17,6 +19,15 @@ DDL = "id long, text string, city string"
 def holds(shop: Shop, place: Place, text: str) -> bool:
     rows = lake.read(shop.spark, place).toJSON().collect()
     return any(text in row for row in rows)
+
+
+def test_a_key_of_any_type_is_found(shop: Shop) -> None:
+    shop.write([(datetime(2026, 3, 1, 8, 30), "a.b", " Berlin ")], "at timestamp, the_id string, city string")
+    job = shop.job(CITY, key=["at", "the_id"])
+    shop.run(job)
+    at = shop.frame().selectExpr("cast(at as string)").first()[0]
+    done = purge(shop.spark, job, key={"at": at, "the_id": "a.b"})
+    assert done.rows == {"questions": 1, "answers": 1, "changes": 1, "staged": 1}
 
 
 def test_what_is_kept_of_a_row_goes_and_the_table_stays(shop: Shop) -> None:
