@@ -1,14 +1,15 @@
 """`burnish history`: the runs that wrote a job's target, with what each changed, undid and cost."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from rich.box import SIMPLE
 from rich.table import Table
 
 from jobs import lake
+from jobs.status import last_runs
 from jobs.store import store_of
 from jobs.undo import STATE
 from schemas.job import EnrichJob
@@ -29,35 +30,39 @@ class History:
 
     def render(self) -> Table:
         """Return the facts for a terminal."""
-        table = Table(title=self.target, title_justify="left")
-        for heading in ("run", "started", "state", "questions", "tokens", "seconds", "changed", "still there"):
-            table.add_column(heading, justify="right" if heading in ("questions", "tokens", "seconds") else "left")
+        table = Table(title=self.target, title_justify="left", box=SIMPLE)
+        # a run's name is what `undo --run` takes: it and the columns' must not be cut
+        table.add_column("run", no_wrap=True)
+        table.add_column("cost")
+        table.add_column("column", no_wrap=True)
+        for heading in ("changed", "still its"):
+            table.add_column(heading, justify="right")
         for run in self.runs:
-            changed = ", ".join(f"{name} {count:,}" for name, count in run["changed"].items())
-            there = ", ".join(f"{name} {count:,}" for name, count in run["stands"].items())
-            state = f"undoes {run['undoes']}" if run["undoes"] else run["state"]
-            facts = (run["run_id"], run["started_at"], state, run["questions"], run["tokens"], run["seconds"])
-            table.add_row(*("" if fact is None else str(fact) for fact in facts), changed, there)
+            names = list({**run["changed"], **run["stands"]})
+            counts = ("\n".join(f"{run[part].get(name, 0):,}" for name in names) for part in ("changed", "stands"))
+            table.add_row(_named(run), _cost(run), "\n".join(names), *counts)
         return table
+
+
+def _named(run: dict[str, Any]) -> str:
+    return f"{run['run_id']}\n" + (f"undoes {run['undoes']}" if run["undoes"] else run["state"])
+
+
+def _cost(run: dict[str, Any]) -> str:
+    counts = ((run["questions"], "questions"), (run["tokens"], "tokens"), (run["seconds"], "s"))
+    return "\n".join(f"{count:,} {unit}" for count, unit in counts if count is not None)
 
 
 def history(spark: SparkSession, job: EnrichJob) -> History:
     """Read the last runs of this target: what the change log says of each, and how many cells still carry it."""
     store, target = store_of(job), job.target_place.text
-    mine = F.col("target") == target
-    runs = store.read(spark, "runs").where(mine)
-    latest = runs.groupBy("run_id").agg(
-        F.max_by(F.struct("state", "complete", "report"), F.coalesce("ended_at", "started_at")).alias("last"),
-        F.min("started_at").alias("started_at"),
-    )
-    logged = store.read(spark, "changes").where(mine).groupBy("run_id", "column").count().collect()
+    logged = store.read(spark, "changes").where(F.col("target") == target).groupBy("run_id", "column").count().collect()
     changed: dict[str, dict[str, int]] = {}
     for row in logged:
         changed.setdefault(row["run_id"], {})[row["column"]] = int(row["count"])
     stands = _standing(spark, job)
     found = []
-    for row in latest.orderBy(F.col("started_at").desc(), "run_id").limit(MOST_RUNS).collect():
-        report = json.loads(row["last"]["report"]) if row["last"]["report"] else {}
+    for row, report in last_runs(spark, job, most=MOST_RUNS):
         found.append(
             {
                 "run_id": row["run_id"],

@@ -47,8 +47,9 @@ def _rows(spark: SparkSession, task: AnyTask, table: ExampleTable) -> list[Label
     missing = sorted({*task.inputs, table.truth} - set(frame.columns))
     if missing:
         raise DataContractError(
-            f"{task.name}: the table of examples {table.from_table} lacks {', '.join(missing)}",
-            hint="its columns must be called as the inputs of the task",
+            f"{task.name}: the table of examples {table.from_table} lacks {', '.join(missing)};"
+            f" it has {', '.join(frame.columns)}",
+            hint="it needs the columns that the task reads, called as they are there, and the one that `truth` names",
         )
     kinds = {one.name: one.dataType for one in frame.schema}
     texts = F.array(*[text_of(lake.col(name), kinds[name]) for name in task.inputs])
@@ -58,7 +59,10 @@ def _rows(spark: SparkSession, task: AnyTask, table: ExampleTable) -> list[Label
     found = known.orderBy(order, "truth", F.to_json("texts")).limit(MOST_ROWS).collect()
     rows = [row for one in found if (row := _labelled(task, list(one["texts"]), one["truth"])) is not None]
     if not rows:
-        raise DataContractError(f"{task.name}: no row of {table.from_table} has a truth that fits the task")
+        raise DataContractError(
+            f"{task.name}: no row of {table.from_table} has a truth that fits the task",
+            hint=f"{table.truth} must hold the task's own labels, or values of its type, beside texts",
+        )
     return rows
 
 
@@ -68,7 +72,9 @@ def _read(spark: SparkSession, table: ExampleTable) -> DataFrame:
         lake.delta_table(spark, place)
         return lake.read(spark, place, version=table.version)
     except AnalysisException as problem:
-        raise DataContractError(f"{table.from_table} has no version {table.version}") from problem
+        raise DataContractError(
+            f"{table.from_table} has no version {table.version}", hint="DESCRIBE HISTORY lists those that there are"
+        ) from problem
 
 
 def _labelled(task: AnyTask, texts: list[str | None], truth: str) -> LabelledRow | None:
@@ -76,7 +82,7 @@ def _labelled(task: AnyTask, texts: list[str | None], truth: str) -> LabelledRow
         value = _as_output(json.loads(answer_of(task, truth)))
     except Unteachable:
         return None
-    if misfit(task.kind, value, task.example_words):
+    if misfit(task.kind, value, task.example_words) or not any(text and text.strip() for text in texts):
         return None
     short = [None if text is None else text[:MOST_CHARACTERS] for text in texts]
     shown = shown_inputs(sheet_of(task).names, short)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Group
 from rich.table import Table
@@ -56,10 +56,11 @@ def status(spark: SparkSession, job: EnrichJob) -> JobStatus:
             found = lake.col(meta)["status"] if meta in target.columns else F.lit(None).cast("string")
             counted = target.groupBy(F.coalesce(found, F.lit("never")).alias("status")).count().collect()
             columns[task.name] = {row["status"]: int(row["count"]) for row in counted}
-    return JobStatus(job.target_place.text, columns, _last_runs(spark, job))
+    return JobStatus(job.target_place.text, columns, _told(spark, job))
 
 
-def _last_runs(spark: SparkSession, job: EnrichJob) -> list[dict[str, Any]]:
+def last_runs(spark: SparkSession, job: EnrichJob, *, most: int) -> list[tuple[Row, dict[str, Any]]]:
+    """Return a target's last runs, newest first, each with its report; one that did not end has an empty one."""
     runs = store_of(job).read(spark, "runs").where(F.col("target") == job.target_place.text)
     # a run leaves a row when it starts and one when it ends; the later one counts
     latest = runs.groupBy("run_id").agg(
@@ -67,9 +68,13 @@ def _last_runs(spark: SparkSession, job: EnrichJob) -> list[dict[str, Any]]:
         F.min("started_at").alias("started_at"),
         F.max("ended_at").alias("ended_at"),
     )
+    rows = latest.orderBy(F.col("started_at").desc(), "run_id").limit(most).collect()
+    return [(row, json.loads(row["last"]["report"]) if row["last"]["report"] else {}) for row in rows]
+
+
+def _told(spark: SparkSession, job: EnrichJob) -> list[dict[str, Any]]:
     found = []
-    for row in latest.orderBy(F.col("started_at").desc()).limit(LAST_RUNS).collect():
-        report = json.loads(row["last"]["report"]) if row["last"]["report"] else {}
+    for row, report in last_runs(spark, job, most=LAST_RUNS):
         found.append(
             {
                 "run_id": row["run_id"],
