@@ -9,8 +9,9 @@ A cell's state is one word, sometimes with a reason after a colon:
     skip           nothing to ask, and that is not written yet
     done:<status>  stands as it should
 
-Reads columns of the source (and, under the prefix `_target_`, of a separate target); adds `_cells`, an array with
-one struct per task: task (int), state, hash, question_id, old, old_meta, reference, was (the status on record).
+Reads columns of the source (and, under the prefix `_target_`, of a separate target); adds `_state0`, `_state1`, … with
+what they are made of, and makes of the cells to do one struct each: task (int), state, hash, question_id, old,
+old_meta, reference, was (the status on record).
 """
 
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from schemas.tables import HOLDING_NOTES, META_DDL
 from schemas.tasks import AnyTask, Clean, Impute, Match
 
 TO_ASK = "ask"
+RECORDED = ("status", "fingerprint", "question_id", "inputs_after", "value_hash", "proposed", "notes")
 WRITTEN_STATES = ("redecide", "reference", "kept", "skip")
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 ANSWERED = ("accepted", "unchanged", "review")
@@ -37,27 +39,41 @@ ANSWERED = ("accepted", "unchanged", "review")
 
 @dataclass(frozen=True)
 class CellFrame:
-    """The scope's rows with `_cells`, and what it takes to read them."""
+    """The scope's rows with a state per task; `structs` say all of a cell, which few rows are asked for."""
 
     scope: Scope
     fingerprints: dict[str, str]
     rows: DataFrame
+    structs: tuple[Column, ...]
 
 
 class _View:
     """One task's columns as they stand in the scope's rows."""
 
-    def __init__(self, scope: Scope, task: AnyTask, *, comparable: frozenset[str] = frozenset()) -> None:
-        self.task, self.comparable = task, comparable
+    def __init__(self, scope: Scope, task: AnyTask, at: int, *, comparable: frozenset[str] = frozenset()) -> None:
+        self.task, self.at, self.comparable = task, at, comparable
         self.kinds = [scope.schema[name].dataType for name in task.inputs]
         self.texts = [text_of(lake.col(name), kind) for name, kind in zip(task.inputs, self.kinds, strict=True)]
         self.tags = [type_tag(kind) for kind in self.kinds]
         prefix = "" if scope.job.is_in_place else TARGET
         there = scope.rows.schema
         self.value = self._text(there, prefix + task.name)
-        self.meta = self._typed(there, prefix + f"{task.name}_meta", META_DDL)
+        self.whole_meta = self._typed(there, prefix + f"{task.name}_meta", META_DDL)
+        self.meta = {field: F.col(f"_{field}{at}") for field in RECORDED}
         self.confidence = self._typed(there, f"{prefix}{task.name}_confidence", "double")
         self.error = self._typed(there, f"{prefix}{task.name}_error", "string")
+
+    def columns(self, fingerprint: str) -> dict[str, Column]:
+        """The columns that a state is made of.
+
+        A state asks for each hash in several places, and would compute it in each; and a struct is read whole by
+        whatever asks for its fields two steps above the scan.
+        """
+        hashes = {
+            f"_hash{self.at}": input_hash(fingerprint, self.texts, self.tags),
+            f"_value{self.at}": value_hash(self.value),
+        }
+        return hashes | {f"_{field}{self.at}": self.whole_meta[field] for field in RECORDED}
 
     @staticmethod
     def _typed(there: T.StructType, name: str, kind: str) -> Column:
@@ -102,36 +118,35 @@ def with_cells(
     *,
     comparable: Mapping[str, frozenset[str]] | None = None,
 ) -> CellFrame:
-    """Add `_cells` to the scope's rows.
+    """Add each task's state to the scope's rows.
 
     Args:
         comparable: per column, the earlier fingerprints under which its task read the columns that it reads now.
     """
     rows = scope.rows
     structs: list[Column] = []
-    hashes: dict[str, Column] = {}
+    read: dict[str, Column] = {}
+    decided: dict[str, Column] = {}
     for at, task in enumerate(scope.tasks):
         reference = F.lit(None).cast("string")
         if isinstance(task, Impute) and task.reference is not None:
             rows, reference = _with_reference(spark, rows, task, at)
-        view = _View(scope, task, comparable=(comparable or {}).get(task.name, frozenset()))
-        # Columns of their own: a state asks for each in several places, and would compute it in each.
-        hashes[f"_hash{at}"] = input_hash(fingerprints[task.name], view.texts, view.tags)
-        hashes[f"_value{at}"] = value_hash(view.value)
-        structs.append(_cell(view, at, fingerprints[task.name], reference, scope, options))
-    return CellFrame(scope, fingerprints, rows.withColumns(hashes).withColumn("_cells", F.array(*structs)))
+        view = _View(scope, task, at, comparable=(comparable or {}).get(task.name, frozenset()))
+        read |= view.columns(fingerprints[task.name])
+        decided[f"_state{at}"] = _state(view, fingerprints[task.name], reference, scope, options)
+        structs.append(_struct(view, reference))
+    return CellFrame(scope, fingerprints, rows.withColumns(read).withColumns(decided), tuple(structs))
 
 
-def _cell(view: _View, at: int, fingerprint: str, reference: Column, scope: Scope, options: RunOptions) -> Column:
-    hashed = F.col(f"_hash{at}")
-    state = _state(view, at, fingerprint, reference, scope, options)
+def _struct(view: _View, reference: Column) -> Column:
+    hashed, state = F.col(f"_hash{view.at}"), F.col(f"_state{view.at}")
     return F.struct(
-        F.lit(at).alias("task"),
+        F.lit(view.at).alias("task"),
         state.alias("state"),
         hashed.alias("hash"),
         F.when(state == "redecide", view.meta["question_id"]).otherwise(hashed).alias("question_id"),
         view.value.alias("old"),
-        F.to_json(view.meta).alias("old_meta"),
+        F.to_json(view.whole_meta).alias("old_meta"),
         reference.alias("reference"),
         view.meta["status"].alias("was"),
         view.error.alias("was_error"),
@@ -139,10 +154,10 @@ def _cell(view: _View, at: int, fingerprint: str, reference: Column, scope: Scop
     )
 
 
-def _state(view: _View, at: int, fingerprint: str, reference: Column, scope: Scope, options: RunOptions) -> Column:
+def _state(view: _View, fingerprint: str, reference: Column, scope: Scope, options: RunOptions) -> Column:
     task, meta = view.task, view.meta
-    status, hashed = meta["status"], F.col(f"_hash{at}")
-    edited = F.coalesce(meta["value_hash"] != F.col(f"_value{at}"), F.lit(False))
+    status, hashed = meta["status"], F.col(f"_hash{view.at}")
+    edited = F.coalesce(meta["value_hash"] != F.col(f"_value{view.at}"), F.lit(False))
     ours = status.isNotNull() & (status != "skipped") & ~edited
     same_fingerprint = meta["fingerprint"] == fingerprint
     same_inputs = meta["inputs_after"] == hashed
@@ -182,7 +197,7 @@ def _flips(view: _View, scope: Scope) -> Column:
     held_back = holds_back(notes)
     if isinstance(view.task, Clean):
         # its guards are judged as they are declared now, whatever they were
-        lasting = F.filter(notes, lambda note: ~note.isin(*DECLARED_GUARDS))
+        lasting = F.array_except(notes, F.array(*map(F.lit, DECLARED_GUARDS)))
         held_back = holds_back(lasting) | broken_rule(view.task, view.meta["proposed"], view.value).isNotNull()
     by_reference = F.array_contains(notes, "reference")
     passes = F.lit(True) if least is None else F.coalesce(view.confidence >= least, F.lit(False))
@@ -194,8 +209,12 @@ def _flips(view: _View, scope: Scope) -> Column:
 
 def holds_back(notes: Column) -> Column:
     """Whether one of an answer's notes sends it to review."""
-    known = F.coalesce(notes, F.array().cast("array<string>"))
-    return F.exists(known, lambda note: _begins(note, HOLDING_NOTES))
+    # as one text: a lambda would keep the whole step from being compiled
+    told = F.concat(F.lit("\n"), F.coalesce(F.array_join(notes, "\n"), F.lit("")))
+    found = F.lit(False)
+    for beginning in HOLDING_NOTES:
+        found = found | told.contains(f"\n{beginning}")
+    return found
 
 
 def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int) -> tuple[DataFrame, Column]:
@@ -228,8 +247,7 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
 def states(cells: CellFrame) -> dict[str, dict[str, int]]:
     """Count the scope's cells per column and state, in one pass and without a row leaving the executors."""
     names = [task.name for task in cells.scope.tasks]
-    state_of = [F.col("_cells")[at]["state"].alias(f"s{at}") for at in range(len(names))]
-    combinations = cells.rows.select(*state_of).groupBy(*[f"s{at}" for at in range(len(names))]).count().collect()
+    combinations = cells.rows.groupBy(*[f"_state{at}" for at in range(len(names))]).count().collect()
     counts: dict[str, dict[str, int]] = {name: {} for name in names}
     for row in combinations:
         for at, name in enumerate(names):
@@ -241,7 +259,7 @@ def to_do(cells: CellFrame, *, prefixes: tuple[str, ...]) -> DataFrame:
     """Return one row per cell whose state begins with one of these words: the key columns `k0`…, then the cell."""
     keys = [lake.col(name).alias(f"k{at}") for at, name in enumerate(cells.scope.job.key)]
     rows = cells.rows.where(_has_cell(cells, prefixes))
-    each = F.explode("_cells") if len(cells.scope.tasks) > 1 else F.col("_cells")[0]
+    each = F.explode(F.array(*cells.structs)) if len(cells.structs) > 1 else cells.structs[0]
     exploded = rows.select(*keys, each.alias("cell"))
     found = exploded.select(*[f"k{at}" for at in range(len(keys))], "cell.*")
     return found.where(_begins(F.col("state"), prefixes))
@@ -251,7 +269,7 @@ def _has_cell(cells: CellFrame, prefixes: tuple[str, ...]) -> Column:
     """Whether any cell's state begins so: asked first, that rows with nothing to do cost no more than their state."""
     found = F.lit(False)
     for at in range(len(cells.scope.tasks)):
-        found = found | _begins(F.col("_cells")[at]["state"], prefixes)
+        found = found | _begins(F.col(f"_state{at}"), prefixes)
     return found
 
 
@@ -270,20 +288,22 @@ def questions(cells: CellFrame, *, max_rows: int | None = None) -> DataFrame:
     """
     parts = []
     for at, task in enumerate(cells.scope.tasks):
-        view = _View(cells.scope, task)
+        view = _View(cells.scope, task, at)
         parts.append(
             F.struct(
-                F.col("_cells")[at]["state"].alias("state"),
+                F.col(f"_state{at}").alias("state"),
                 F.lit(task.name).alias("task"),
                 F.lit(cells.fingerprints[task.name]).alias("fingerprint"),
-                F.col("_cells")[at]["hash"].alias("question_id"),
+                F.col(f"_hash{at}").alias("question_id"),
                 F.array(*view.texts).alias("inputs"),
             )
         )
     rows = cells.rows.where(_has_cell(cells, (TO_ASK,)))
     if max_rows is not None:
         # what failed before comes last: a few rows that never get an answer must not hold up the others
-        failed = F.forall("_cells", lambda cell: ~cell["state"].startswith(TO_ASK) | (cell["state"] == "ask:failed"))
+        failed = F.lit(True)
+        for at in range(len(cells.scope.tasks)):
+            failed = failed & (~F.col(f"_state{at}").startswith(TO_ASK) | (F.col(f"_state{at}") == "ask:failed"))
         keys = [lake.col(name) for name in cells.scope.job.key]
         rows = rows.orderBy(failed, *keys).limit(max_rows)
     exploded = rows.select(F.explode(F.array(*parts)).alias("q")).select("q.*")

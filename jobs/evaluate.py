@@ -14,6 +14,7 @@ from jobs import lake
 from jobs.baselines import RETRIEVAL, baseline, retrieved
 from jobs.cells import nothing_to_ask
 from jobs.evaluation import Evaluation, Line
+from jobs.replicas import stop_replicas
 from jobs.run import run
 from jobs.scores import Cell, read_value, score
 from jobs.source import resolve_labels, source_rows
@@ -59,8 +60,11 @@ def evaluate(spark: SparkSession, file: SuiteFile, *, only: Sequence[str] = ()) 
     judged = [_sampled(spark, file, one, jobs[one.name], folder) for one in chosen]
     # one model after the other, so that each starts its engines once
     for model in models:
-        for asked in judged:
-            lines += _of_model(spark, file, asked, model, folder)
+        try:
+            for asked in judged:
+                lines += _of_model(spark, file, asked, model, folder)
+        finally:
+            stop_replicas(spark)
     for asked in judged:
         lines += _of_baselines(spark, file, asked)
     found = Evaluation(str(folder), tuple(lines), rows=file.rows, seed=file.seed)

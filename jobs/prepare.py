@@ -82,7 +82,8 @@ def to_ask(spark: SparkSession, prepared: Prepared) -> DataFrame:
     """
     asked = cells_.questions(prepared.cells, max_rows=prepared.job.limits.max_rows)
     fingerprints = sorted(set(prepared.cells.fingerprints.values()))
-    known = answers_by_question(spark, prepared.store, fingerprints, wanted=asked)
+    cells = prepared.count(cells_.TO_ASK)
+    known = answers_by_question(spark, prepared.store, fingerprints, wanted=asked, cells=cells)
     done = settled(known, retry_failed=prepared.options.retry_failed).select("question_id")
     size = F.aggregate(
         "inputs", F.lit(0).cast("bigint"), lambda total, value: total + F.coalesce(F.octet_length(value), F.lit(0))
@@ -139,7 +140,8 @@ def unanswered(spark: SparkSession, prepared: Prepared) -> dict[str, int]:
     """Count, of the cells whose fingerprint changed, those that the answers table does not know either."""
     cells = cells_.to_do(prepared.cells, prefixes=("ask:fingerprint",)).select("task", "question_id")
     fingerprints = sorted(set(prepared.cells.fingerprints.values()))
-    known = answers_by_question(spark, prepared.store, fingerprints, wanted=cells)
+    count = prepared.count("ask:fingerprint")
+    known = answers_by_question(spark, prepared.store, fingerprints, wanted=cells, cells=count)
     left = cells.join(known.where("status = 'ok'").select("question_id"), "question_id", "left_anti")
     return {prepared.tasks[row["task"]].name: int(row["count"]) for row in left.groupBy("task").count().collect()}
 

@@ -29,12 +29,14 @@ class Turn:
 
     `interim`: a publish in the middle of a run, where rows with a pending cell wait for a later one.
     `follows`: an earlier publish of the same run wrote rows, of which the plan's picture is out of date.
-    `is_small`: few of the cells in scope are staged, so that most answers on record are none of theirs.
+    `cells`: how many have something to be written; `is_small`: they are so few of all in scope that most answers on
+    record are none of theirs.
     """
 
     run_id: str
     interim: bool = False
     follows: bool = False
+    cells: int | None = None
     is_small: bool = False
 
 
@@ -64,7 +66,9 @@ def stage(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) ->
     if turn.follows:
         wanted = _with_rows(wanted, _written_rows(spark, cells, run_id=turn.run_id), cells, how="left_anti")
     fingerprints = sorted(set(cells.fingerprints.values()))
-    answers = answers_by_question(spark, store, fingerprints, wanted=wanted if turn.is_small else None)
+    answers = answers_by_question(
+        spark, store, fingerprints, wanted=wanted if turn.is_small else None, cells=turn.cells
+    )
     judged = judge(wanted, answers, cells)
     keys = [f"k{at}" for at in range(len(cells.scope.job.key))]
     gathered = _by_row(judged, keys, tasks=len(cells.scope.tasks))

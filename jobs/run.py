@@ -149,7 +149,7 @@ class Night:
         prepared, follows = self.prepared, self.published is not None and self.published.writes
         staged = prepared.count(cells_.TO_ASK, *cells_.WRITTEN_STATES)
         is_small = staged < SMALL_SHARE * prepared.rows * len(prepared.tasks)
-        turn = Turn(self.run_id, interim=interim, follows=follows, is_small=is_small)
+        turn = Turn(self.run_id, interim=interim, follows=follows, cells=staged, is_small=is_small)
         found = publish(self.spark, self.prepared.cells, self.prepared.store, turn=turn)
         if self.published is None:
             self.published = found

@@ -12,6 +12,7 @@ from schemas.errors import MAX_ATTEMPTS, PERMANENT_ROW_CODES, JobFileError
 from schemas.job import EnrichJob, Place
 
 # The columns that these tables are ever filtered by; statistics of the others would only slow each commit.
+FEW_CELLS = 100_000  # of 64 bytes each, which every executor can hold
 STATISTICS = {
     "questions": "run_id,bucket",
     "answers": "fingerprint,answered_run,answered_at",
@@ -96,7 +97,12 @@ def _straight(place: Place) -> Place:
 
 
 def answers_by_question(
-    spark: SparkSession, store: Store, fingerprints: list[str], *, wanted: DataFrame | None = None
+    spark: SparkSession,
+    store: Store,
+    fingerprints: list[str],
+    *,
+    wanted: DataFrame | None = None,
+    cells: int | None = None,
 ) -> DataFrame:
     """Return one row a question of these fingerprints: its latest success, else its latest failure.
 
@@ -104,10 +110,15 @@ def answers_by_question(
 
     Args:
         wanted: a frame with a column `question_id`; only these questions' answers are ranked and returned.
+        cells: how many rows `wanted` has, where that is known; few are looked up where the answers lie.
     """
     answers = store.read(spark, "answers").where(F.col("fingerprint").isin(fingerprints))
     if wanted is not None:
-        answers = answers.join(wanted.select("question_id"), "question_id", "left_semi")
+        ids = wanted.select("question_id")
+        if cells is not None and cells <= FEW_CELLS:
+            # else the planner, who cannot know how few they are, would sort all answers there are
+            ids = F.broadcast(ids)
+        answers = answers.join(ids, "question_id", "left_semi")
     best = Window.partitionBy("question_id").orderBy(
         F.when(F.col("status") == "ok", 0).otherwise(1), F.col("answered_at").desc(), F.col("lane_version").desc()
     )

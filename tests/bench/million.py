@@ -85,7 +85,7 @@ def _merge_from_answers(bench: Bench, job: EnrichJob) -> None:
     """Merge as a person would who has the answers table and no finished rows: the join is the MERGE's source."""
     cells = ready(bench, job).cells
     fingerprint = cells.fingerprints[job.columns[0].name]
-    rows = cells.rows.select("id", F.col("_cells")[0]["hash"].alias("question_id"))
+    rows = cells.rows.select("id", F.col("_hash0").alias("question_id"))
     latest = answers_by_question(bench.spark, store_of(job), [fingerprint])
     meta = F.struct(*[_meta_field(name).cast(kind).alias(name) for name, kind in META_FIELDS.items()])
     source = rows.join(latest, "question_id").select(

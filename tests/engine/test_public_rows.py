@@ -8,6 +8,7 @@ import csv
 import itertools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
+from jobs.replicas import stop_replicas
 from jobs.run import RunResult, run
 from jobs.store import store_of
 from schemas.job import EnrichJob, Place
@@ -88,12 +90,13 @@ def job_of(place: Path, intents: list[str]) -> EnrichJob:
 @pytest.fixture(scope="module")
 def nights(
     spark: SparkSession, public_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[EnrichJob, RunResult, RunResult]:
+) -> Iterator[tuple[EnrichJob, RunResult, RunResult]]:
     place = tmp_path_factory.mktemp("public") / "rows"
     rows = records(public_data)
     lake.replace(spark.createDataFrame(rows, COLUMNS).coalesce(1), Place(path=str(place)))
     job = job_of(place, sorted({row[2] for row in rows}))
-    return job, run(spark, job, options=RunOptions()), run(spark, job, options=RunOptions())
+    yield job, run(spark, job, options=RunOptions()), run(spark, job, options=RunOptions())
+    stop_replicas(spark)
 
 
 def test_statuses_sum_to_the_rows_in_every_column(nights: tuple[EnrichJob, RunResult, RunResult]) -> None:

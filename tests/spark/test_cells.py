@@ -176,7 +176,7 @@ def test_states_of_cells(spark: SparkSession, tmp_path: Path) -> None:
 
     def states(options: RunOptions, comparable: dict[str, frozenset[str]] | None = None) -> dict[str, str]:
         cells = with_cells(spark, scope, {"topic": NOW}, options, comparable=comparable)
-        return {row[0]: row[1] for row in cells.rows.select("id", F.col("_cells")[0]["state"]).collect()}
+        return {row[0]: row[1] for row in cells.rows.select("id", "_state0").collect()}
 
     assert states(RunOptions()) == expected
     assert states(RunOptions(retry_failed=True)) == expected | {"fatal": "ask:failed"}

@@ -49,6 +49,7 @@ class Stand:
 
 @pytest.fixture
 def stand(shop: Shop, tmp_path: Path) -> Iterator[Stand]:
+    stop_replicas(shop.spark)  # of other tests of the same application
     yield Stand(shop, tmp_path)
     stop_replicas(shop.spark)
 
