@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.scores import Cell, is_closed
+from jobs.scores import Cell
 from schemas.fields import Example, ExamplePool
 from schemas.suite import Baseline
-from schemas.tasks import AnyTask, Match
+from schemas.tasks import AnyTask, Match, has_labels
 from udfs.nearest import Nearest
 
 Texts = Sequence[Sequence[str | None]]
@@ -23,12 +23,12 @@ def baseline(
         known: inputs and truth of rows to learn from.
         asked: inputs of the rows to answer.
     """
-    if not known or not (is_closed(task) or isinstance(task, Match)):
+    if not known or not (has_labels(task) or isinstance(task, Match)):
         return None
     if kind == "majority":
         (value, count), *_ = Counter(truth for _, truth in known).most_common(1)
         return [Cell(None, value, is_answered=True, confidence=count / len(known)) for _ in asked]
-    return _linear(known, asked) if is_closed(task) else None
+    return _linear(known, asked) if has_labels(task) else None
 
 
 def retrieved(task: AnyTask, asked: Texts) -> list[Cell] | None:

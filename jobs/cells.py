@@ -22,6 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs import lake
+from jobs.acceptance import Rule, plain_rules
 from jobs.columns import broken_rule
 from jobs.source import TARGET, Scope
 from jobs.texts import input_hash, is_blank, text_of, type_tag, value_hash
@@ -31,7 +32,10 @@ from schemas.tables import HOLDING_NOTES, META_DDL
 from schemas.tasks import AnyTask, Clean, Impute, Match
 
 TO_ASK = "ask"
-RECORDED = ("status", "fingerprint", "question_id", "inputs_after", "value_hash", "proposed", "notes")
+RECORDED = (
+    "status", "fingerprint", "question_id", "inputs_after", "value_hash", "proposed", "notes",
+    "raw_score", "promise",
+)  # fmt: skip
 WRITTEN_STATES = ("redecide", "reference", "kept", "skip")
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 ANSWERED = ("accepted", "unchanged", "review")
@@ -45,6 +49,7 @@ class CellFrame:
     fingerprints: dict[str, str]
     rows: DataFrame
     structs: tuple[Column, ...]
+    rules: Mapping[str, Rule]
 
 
 class _View:
@@ -88,6 +93,10 @@ class _View:
         same = self.meta["inputs_after"] == input_hash(self.meta["fingerprint"], self.texts, self.tags)
         return same | ~self.meta["fingerprint"].isin(*sorted(self.comparable))
 
+    def proposed(self) -> Column:
+        """The model's answer as a text, accepted or not."""
+        return F.when(self.meta["status"] == "review", self.meta["proposed"]).otherwise(self.value)
+
     def blank(self) -> Column:
         """Whether there is nothing to ask: no input at all; for a match, a side without any."""
         return nothing_to_ask(self.task, self.texts)
@@ -117,12 +126,15 @@ def with_cells(
     options: RunOptions,
     *,
     comparable: Mapping[str, frozenset[str]] | None = None,
+    rules: Mapping[str, Rule] | None = None,
 ) -> CellFrame:
     """Add each task's state to the scope's rows.
 
     Args:
         comparable: per column, the earlier fingerprints under which its task read the columns that it reads now.
+        rules: per column, what its answers need; by default the least confidence that the job declares.
     """
+    rules = plain_rules(scope.job) if rules is None else rules
     rows = scope.rows
     structs: list[Column] = []
     read: dict[str, Column] = {}
@@ -133,9 +145,12 @@ def with_cells(
             rows, reference = _with_reference(spark, rows, task, at)
         view = _View(scope, task, at, comparable=(comparable or {}).get(task.name, frozenset()))
         read |= view.columns(fingerprints[task.name])
-        decided[f"_state{at}"] = _state(view, fingerprints[task.name], reference, scope, options)
+        decided[f"_state{at}"] = _state(view, fingerprints[task.name], reference, rules[task.name], options)
         structs.append(_struct(view, reference))
-    return CellFrame(scope, fingerprints, rows.withColumns(read).withColumns(decided), tuple(structs))
+    rows = rows.withColumns(read)
+    for at, task in enumerate(scope.tasks):
+        rows = rules[task.name].with_membership(rows, scope.job, at)
+    return CellFrame(scope, fingerprints, rows.withColumns(decided), tuple(structs), rules)
 
 
 def _struct(view: _View, reference: Column) -> Column:
@@ -151,10 +166,11 @@ def _struct(view: _View, reference: Column) -> Column:
         view.meta["status"].alias("was"),
         view.error.alias("was_error"),
         view.meta["question_id"].alias("was_question"),
+        F.col(f"_framed{view.at}").alias("framed"),
     )
 
 
-def _state(view: _View, fingerprint: str, reference: Column, scope: Scope, options: RunOptions) -> Column:
+def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options: RunOptions) -> Column:
     task, meta = view.task, view.meta
     status, hashed = meta["status"], F.col(f"_hash{view.at}")
     edited = F.coalesce(meta["value_hash"] != F.col(f"_value{view.at}"), F.lit(False))
@@ -173,7 +189,7 @@ def _state(view: _View, fingerprint: str, reference: Column, scope: Scope, optio
     # it waited for another version of the job, or somebody took an edit back: what was answered holds again
     stands = status.isin("pending", "kept") & ~edited
     state = state.when(stands & same_fingerprint & same_inputs, F.lit("redecide"))
-    state = state.when(settled & same_fingerprint & same_inputs & _flips(view, scope), F.lit("redecide"))
+    state = state.when(settled & same_fingerprint & same_inputs & _flips(view, rule), F.lit("redecide"))
     state = state.when(settled & same_fingerprint & same_inputs, F.concat(F.lit("done:"), status))
     if options.keep_old:
         state = state.when(settled & ~same_fingerprint & view.unmoved(), F.concat(F.lit("done:"), status))
@@ -190,9 +206,8 @@ def _done_or(name: str, status: Column) -> Column:
     return F.when(status == name, F.lit(f"done:{name}")).otherwise(F.lit(name))
 
 
-def _flips(view: _View, scope: Scope) -> Column:
+def _flips(view: _View, rule: Rule) -> Column:
     """Whether the acceptance declared now decides otherwise than the one on record."""
-    least = scope.job.accept_of(view.task)
     notes = F.coalesce(view.meta["notes"], F.array().cast("array<string>"))
     held_back = holds_back(notes)
     if isinstance(view.task, Clean):
@@ -200,11 +215,13 @@ def _flips(view: _View, scope: Scope) -> Column:
         lasting = F.array_except(notes, F.array(*map(F.lit, DECLARED_GUARDS)))
         held_back = holds_back(lasting) | broken_rule(view.task, view.meta["proposed"], view.value).isNotNull()
     by_reference = F.array_contains(notes, "reference")
-    passes = F.lit(True) if least is None else F.coalesce(view.confidence >= least, F.lit(False))
+    passes = rule.passes(view.confidence, view.meta["raw_score"], view.proposed())
+    accepted = (view.meta["status"] == "accepted") & ~by_reference
     lifted = (view.meta["status"] == "review") & ~held_back & passes
+    moved = accepted & passes & ~view.meta["promise"].eqNullSafe(rule.promised(F.col(f"_framed{view.at}")))
     if view.task.in_place:
-        return lifted
-    return lifted | ((view.meta["status"] == "accepted") & ~by_reference & ~passes)
+        return lifted | moved
+    return lifted | moved | (accepted & ~passes)
 
 
 def holds_back(notes: Column) -> Column:
@@ -242,6 +259,16 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
         matched = matched & (lake.col(name).cast("string") == F.col(f"_key{at}_{n}"))
     joined = rows.join(found, matched, "left").drop(*[f"_key{at}_{n}" for n in range(len(keys))])
     return joined, F.col(f"_ref{at}")
+
+
+def proposed_text(cells: CellFrame, at: int) -> Column:
+    """The answer on record of each row, as a text."""
+    return _View(cells.scope, cells.scope.tasks[at], at).proposed()
+
+
+def input_texts(cells: CellFrame, at: int) -> Column:
+    """What a question about each row shows, as an array of texts."""
+    return F.array(*_View(cells.scope, cells.scope.tasks[at], at).texts)
 
 
 def states(cells: CellFrame) -> dict[str, dict[str, int]]:

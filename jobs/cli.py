@@ -9,17 +9,17 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from jobs.arguments import read_options
-from schemas.errors import BurnishError, EnvironmentProblem, JobFileError
+from jobs.cli_review import review
+from jobs.console import AsJson, JobFile, Out, load, print_json, refuse_existing, session, show, write
+from schemas.errors import BurnishError, EnvironmentProblem
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-    from schemas.job import EnrichJob
+    pass
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -31,24 +31,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; all else goes to stderr.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of to stdout.")]
+app.add_typer(review, name="review")
+
 Start = Annotated[str | None, typer.Option("--from", metavar="T", help="First moment of `source.time` (ISO, UTC).")]
 End = Annotated[str | None, typer.Option("--to", metavar="T", help="First moment of `source.time` that is too late.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="COLUMN", help="Just this column; repeatable.")]
 Reask = Annotated[bool, typer.Option("--reask", help="Ask answered rows again where the job has changed.")]
 KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep old answers; ask only for new and changed rows.")]
-
-
-class Result(Protocol):
-    """What verbs return: the same facts for a program and for a person."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the facts as JSON-able values."""
-
-    def render(self) -> Any:
-        """Return something that rich can print."""
 
 
 def main() -> NoReturn:
@@ -104,11 +93,11 @@ def init(
     out: Out = None,
 ) -> None:
     """Write a first job file for a table, with a key that was checked."""
-    _refuse_existing(out)
-    spark = _session()
+    refuse_existing(out)
+    spark = session()
     from jobs.init import init as draft
 
-    _write(draft(spark, table, task=task, columns=column, labels_from=labels_from, name=name), out)
+    write(draft(spark, table, task=task, columns=column, labels_from=labels_from, name=name), out)
 
 
 @app.command()
@@ -117,13 +106,13 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check Java, Spark, Delta, the model, the engine and the disk."""
-    found = _load(job) if job is not None else None
+    found = load(job) if job is not None else None
     from jobs.doctor import check, report
     from jobs.session import active_session
 
     checks = check(active_session(), job=found)
     if as_json:
-        _print_json([{"name": one.name, "ok": one.ok, "detail": one.detail, "hint": one.hint} for one in checks])
+        print_json([{"name": one.name, "ok": one.ok, "detail": one.detail, "hint": one.hint} for one in checks])
     else:
         report(checks)
     raise typer.Exit(0 if all(one.ok for one in checks) else EnvironmentProblem.exit_code)
@@ -132,7 +121,7 @@ def doctor(
 @app.command()
 def validate(job: JobFile) -> None:
     """Check a job file; needs no Spark."""
-    found = _load(job)
+    found = load(job)
     columns = ", ".join(f"{task.name} ({task.task})" for task in found.columns)
     typer.echo(f"{job} is fine: {found.source.text} -> {found.target_place.text}, {columns}")
 
@@ -148,12 +137,12 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would ask, how long it would take and what it would cost; starts no engine."""
-    found = _load(job)
+    found = load(job)
     options = read_options(start=start, end=end, only=only, reask=reask, keep_old=keep_old, json_lines=as_json)
-    spark = _session(found, checked=True)
+    spark = session(found, checked=True)
     from jobs.plan import plan as made
 
-    _show(made(spark, found, options=options), as_json)
+    show(made(spark, found, options=options), as_json)
 
 
 @app.command()
@@ -163,11 +152,11 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show the answers for a few rows; writes nothing."""
-    found = _load(job)
-    spark = _session(found, checked=True)
+    found = load(job)
+    spark = session(found, checked=True)
     from jobs.preview import preview_table
 
-    _show(preview_table(spark, found, rows=rows), as_json)
+    show(preview_table(spark, found, rows=rows), as_json)
 
 
 @app.command()
@@ -185,7 +174,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Ask what is not answered yet, and write the answers."""
-    found = _load(job)
+    found = load(job)
     options = read_options(
         start=start,
         end=end,
@@ -198,32 +187,32 @@ def run(
         publish_every=publish_every,
         json_lines=as_json,
     )
-    spark = _session(found, checked=True)
+    spark = session(found, checked=True)
     from jobs.run import run as done
 
     result = done(spark, found, options=options)
-    _show(result, as_json)
+    show(result, as_json)
     raise typer.Exit(result.exit_code)
 
 
 @app.command()
 def status(job: JobFile, as_json: AsJson = False) -> None:
     """Count the cells of a job's columns by status, and show its last runs."""
-    found = _load(job)
-    spark = _session(found)
+    found = load(job)
+    spark = session(found)
     from jobs.status import status as counted
 
-    _show(counted(spark, found), as_json)
+    show(counted(spark, found), as_json)
 
 
 @app.command()
 def history(job: JobFile, as_json: AsJson = False) -> None:
     """List the runs that wrote a job's target: what each changed, what of it still stands, what it cost."""
-    found = _load(job)
-    spark = _session(found)
+    found = load(job)
+    spark = session(found)
     from jobs.history import history as listed
 
-    _show(listed(spark, found), as_json)
+    show(listed(spark, found), as_json)
 
 
 @app.command()
@@ -236,12 +225,12 @@ def undo(
     as_json: AsJson = False,
 ) -> None:
     """Put back what a run changed, where a cell still holds what it wrote."""
-    found = _load(job)
-    spark = _session(found)
+    found = load(job)
+    spark = session(found)
     from jobs.undo import undo as undone
 
     result = undone(spark, found, run_id=run, columns=column or (), where=where, dry_run=dry_run)
-    _show(result, as_json)
+    show(result, as_json)
 
 
 @app.command()
@@ -251,12 +240,12 @@ def purge(
     as_json: AsJson = False,
 ) -> None:
     """Remove one row's text from burnish's own tables; says which VACUUM finishes the job."""
-    found = _load(job)
+    found = load(job)
     parts = dict(one.partition("=")[::2] for one in key)
-    spark = _session(found)
+    spark = session(found)
     from jobs.purge import purge as purged
 
-    _show(purged(spark, found, key=parts), as_json)
+    show(purged(spark, found, key=parts), as_json)
 
 
 @app.command()
@@ -269,15 +258,15 @@ def mix(
     from jobs.mix_files import load_mix
 
     plan = load_mix(mix)
-    spark = _session()
+    spark = session()
     from jobs.mix import check as checked
     from jobs.mix import mix as mixed
 
     if not check:
-        _show(mixed(spark, plan), as_json)
+        show(mixed(spark, plan), as_json)
         return
     result = checked(spark, plan)
-    _show(result, as_json)
+    show(result, as_json)
     raise typer.Exit(result.exit_code)
 
 
@@ -294,11 +283,11 @@ def train(
     from schemas.yaml_file import load_file
 
     file = load_file(train, TrainFile)
-    spark = _session()
-    from jobs.train import show
+    spark = session()
+    from jobs.train import show as shown
     from jobs.train import train as trained
 
-    _show(show(spark, file, rows) if rows else trained(spark, file), as_json)
+    show(shown(spark, file, rows) if rows else trained(spark, file), as_json)
 
 
 @app.command()
@@ -312,10 +301,10 @@ def evaluate(
     from schemas.yaml_file import load_file
 
     file = load_file(suite, SuiteFile)
-    spark = _session(checked=True)
+    spark = session(checked=True)
     from jobs.evaluate import evaluate as evaluated
 
-    _show(evaluated(spark, file, only=only or ()), as_json)
+    show(evaluated(spark, file, only=only or ()), as_json)
 
 
 @app.command()
@@ -323,7 +312,7 @@ def schema(out: Out = None) -> None:
     """Print the JSON schema of a job file, for editors."""
     from jobs.schema import schema as declared
 
-    _write(json.dumps(declared(), indent=2, ensure_ascii=False) + "\n", out)
+    write(json.dumps(declared(), indent=2, ensure_ascii=False) + "\n", out)
 
 
 @app.command()
@@ -335,61 +324,6 @@ def demo(
     from jobs.demo.tour import demo as shown
 
     raise typer.Exit(shown(folder, rows=rows))
-
-
-def _load(path: Path) -> "EnrichJob":
-    from jobs.validate import validate as checked
-
-    return checked(path)
-
-
-def _session(job: "EnrichJob | None" = None, *, checked: bool = False) -> "SparkSession":
-    """Return the session that is there, else a new one after the checks: a missing Java is one line then.
-
-    It is not stopped: a platform's session goes on, and our own ends with the process.
-    """
-    from jobs.session import active_session, spark_session
-
-    if checked:
-        from jobs.doctor import check
-
-        failed = [one for one in check(active_session(), job=job) if not one.ok]
-        if failed:
-            message = "; ".join(f"{one.name}: {one.detail}" for one in failed)
-            raise EnvironmentProblem(message, hint=" ".join(one.hint for one in failed if one.hint))
-    spark = spark_session("burnish")
-    from jobs.spark_problems import mute_spark
-
-    mute_spark()
-    return spark
-
-
-def _show(result: Result, as_json: bool) -> None:
-    if as_json:
-        _print_json(result.as_dict())
-    else:
-        from rich.console import Console
-
-        Console().print(result.render())
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def _refuse_existing(out: Path | None) -> None:
-    if out is not None and out.exists():
-        raise JobFileError(f"{out} is there already; take another name, or move it away")
-
-
-def _write(text: str, out: Path | None) -> None:
-    if out is None:
-        typer.echo(text, nl=False)
-    else:
-        try:
-            out.write_text(text, encoding="utf-8")
-        except OSError as problem:
-            raise JobFileError(f"{out}: cannot be written: {problem.strerror}") from problem
 
 
 if __name__ == "__main__":

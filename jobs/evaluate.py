@@ -1,6 +1,5 @@
 """`burnish evaluate`: job files on tables with truth, through the same path as `run`, beside what needs no model."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from jobs.cells import nothing_to_ask
 from jobs.evaluation import Evaluation, Line
 from jobs.replicas import stop_replicas
 from jobs.run import run
-from jobs.scores import Cell, read_value, score
+from jobs.scores import Cell, read_value, score, truth_of
 from jobs.source import resolve_labels, source_rows
 from jobs.store import answers_by_question, store_of
 from jobs.texts import text_of
@@ -26,9 +25,7 @@ from schemas.options import RunOptions
 from schemas.suite import SuiteFile, SuiteSet
 from schemas.tasks import AnyTask, Classify, Clean, Impute
 from schemas.yaml_file import load_job
-from udfs.masked import Unteachable
 from udfs.nearest import NearestLabels
-from udfs.truth import answer_of, may_be_null
 
 MOST_TRAINING_ROWS = 50_000  # that a baseline learns from; it holds them in memory
 KEEP_WARM_MIN = 15.0
@@ -152,7 +149,7 @@ def _cells(spark: SparkSession, one: Judged, job: EnrichJob, task: AnyTask, answ
     )
     cells = []
     for row in rows.collect():
-        truth = _truth_of(task, row["truth"])
+        truth = truth_of(task, row["truth"])
         if truth is None:
             continue
         is_answered = row["status"] == "ok" and row["value"] is not None
@@ -184,16 +181,6 @@ def _with_truth(rows: DataFrame, column: str, task: AnyTask, more: list[Any]) ->
     return rows.where(asks).select(*more, F.array(*texts).alias("inputs"), before.alias("before"), truth.alias("truth"))
 
 
-def _truth_of(task: AnyTask, text: str | None) -> tuple[Any] | None:
-    """A truth as a value in a tuple; None where there is none."""
-    if text is None and not may_be_null(task):
-        return None
-    try:
-        return (json.loads(answer_of(task, text)),)
-    except Unteachable:
-        return None
-
-
 def _of_baselines(spark: SparkSession, file: SuiteFile, one: Judged) -> Iterator[Line]:
     for task in resolve_labels(spark, one.job).columns:
         column = one.declared.truth[task.name]
@@ -213,7 +200,7 @@ def _of_baselines(spark: SparkSession, file: SuiteFile, one: Judged) -> Iterator
 
 
 def _pairs(rows: DataFrame, task: AnyTask) -> list[tuple[list[str | None], Any]]:
-    found = [(list(row["inputs"]), _truth_of(task, row["truth"])) for row in rows.collect()]
+    found = [(list(row["inputs"]), truth_of(task, row["truth"])) for row in rows.collect()]
     return [(inputs, truth[0]) for inputs, truth in found if truth is not None]
 
 

@@ -100,10 +100,10 @@ def _per_task(values: list[Column]) -> Column:
 def _status(cells: CellFrame) -> Column:
     tasks = cells.scope.tasks
     state = F.col("state")
-    least = _per_task([F.lit(cells.scope.job.accept_of(task)).cast("double") for task in tasks])
+    rules = [cells.rules[task.name] for task in tasks]
+    passes = _per_task([rule.passes(F.col("a.confidence"), F.col("a.confidence"), F.col("new")) for rule in rules])
     in_place = F.col("task").isin([at for at, task in enumerate(tasks) if task.in_place])
     held_back = F.col("guard").isNotNull() | cells_.holds_back(F.col("a.notes"))
-    passes = least.isNull() | F.coalesce(F.col("a.confidence") >= least, F.lit(False))
     status = F.when(state == "kept", "kept").when(state == "skip", "skipped")
     status = status.when((state == "reference") & F.col("guard").isNotNull(), "review")
     status = status.when(state == "reference", "accepted")
@@ -137,6 +137,7 @@ def _judged(cells: CellFrame) -> Column:
         F.when(by_reference, F.array(F.lit("reference"))).otherwise(F.array().cast("array<string>")),
     )
     task_fingerprint = _per_task([F.lit(cells.fingerprints[task.name]) for task in tasks])
+    promised = _per_task([cells.rules[task.name].promised(F.col("framed")) for task in tasks])
     proposed = F.when(answered & ~accepted, F.col("new"))
     return F.struct(
         status.alias("status"),
@@ -162,4 +163,5 @@ def _judged(cells: CellFrame) -> Column:
         F.col("a.answered_run").alias("answered_run"),
         F.col("a.answered_at").alias("answered_at"),
         notes.alias("notes"),
+        F.when(accepted & ~by_reference, promised).alias("promise"),
     )

@@ -3,7 +3,7 @@
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import cast
@@ -53,6 +53,11 @@ def quoted(*parts: str) -> str:
 def col(name: str, *, of: str | None = None) -> Column:
     """Return the column of exactly this name, dots and backticks included."""
     return F.col(quoted(name) if of is None else f"{of}.{quoted(name)}")
+
+
+def key_json(names: Sequence[str], *, of: str | None = None) -> Column:
+    """A row's key as the change log and the review table write it."""
+    return F.to_json(F.struct(*[col(name, of=of).alias(name) for name in names]), {"ignoreNullFields": "false"})
 
 
 def sql_name(place: Place) -> str:

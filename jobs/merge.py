@@ -146,7 +146,6 @@ class _Writer:
             "inputs_after": inputs_after,
             "value_hash": value_hash(stands),
             "published_run": F.lit(self.run_id),
-            "promise": F.lit(None).cast("string"),
         }
         fields = []
         for name, kind in META_FIELDS.items():

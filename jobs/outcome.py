@@ -7,6 +7,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
+from jobs.acceptance import CARRIED, PROMISED
 from jobs.cells import CellFrame
 from jobs.merge import KEPT_META
 
@@ -18,6 +19,8 @@ class ColumnOutcome:
     statuses: dict[str, int] = field(default_factory=dict)
     references: int = 0
     changed: int = 0
+    promised: int = 0
+    carried: int = 0
     touched: int = 0
     meant: dict[str, int] = field(default_factory=dict)
     lost: int = 0
@@ -30,6 +33,8 @@ class ColumnOutcome:
         self.statuses[status] = self.statuses.get(status, 0) + count
         self.references += count if row["reference"] else 0
         self.changed += count if row["changed"] else 0
+        self.promised += count if row["promise"] == PROMISED else 0
+        self.carried += count if row["promise"] == CARRIED else 0
         self.touched += 0 if row["noop"] else count
         if status not in KEPT_META and not row["noop"]:
             self.meant[status] = self.meant.get(status, 0) + count
@@ -45,6 +50,8 @@ class ColumnOutcome:
                 mine[status] = mine.get(status, 0) + count
         self.references += other.references
         self.changed += other.changed
+        self.promised += other.promised
+        self.carried += other.carried
         self.touched += other.touched
         self.unscored += other.unscored
         self.bins = [mine + theirs for mine, theirs in zip(self.bins, other.bins, strict=True)]
@@ -94,6 +101,7 @@ def outcome(staged: DataFrame, cells: CellFrame) -> Published:
                 F.col(f"c{at}.status").alias("status"),
                 F.coalesce(F.array_contains(F.col(f"c{at}.notes"), "reference"), F.lit(False)).alias("reference"),
                 changes(F.col(f"c{at}")).alias("changed"),
+                F.col(f"c{at}.promise").alias("promise"),
                 F.col(f"c{at}.noop").alias("noop"),
                 F.least(F.floor(F.col(f"c{at}.confidence") * 10), F.lit(9)).alias("bin"),
             )

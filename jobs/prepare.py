@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from jobs import cells as cells_
 from jobs.asking import Cluster, Model, ready_model
 from jobs.cells import CellFrame
+from jobs.looks import rules_of
 from jobs.source import Scope, check_keys, open_scope
 from jobs.store import Store, answers_by_question, settled, store_of
 from schemas.canonical import declared
@@ -53,8 +54,11 @@ class Prepared:
         return self.count(cells_.TO_ASK, *cells_.WRITTEN_STATES) > 0
 
 
-def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Prepared:
+def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions, looks: bool = False) -> Prepared:
     """Pin the source, check it, and find every cell's state. No engine starts and nothing is written.
+
+    Args:
+        looks: test what people judged since the last run, and put the test on record.
 
     Raises:
         BurnishError: whatever would make a run fail for its job file, its environment or its data.
@@ -66,7 +70,8 @@ def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Prep
         model.inquiry(task).check_room()
     fingerprints = {task.name: model.fingerprint(task) for task in scope.tasks}
     known = comparable(spark, store, scope) if options.keep_old else None
-    cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known)
+    rules = rules_of(spark, store, scope.job, fingerprints, looks=looks)
+    cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known, rules=rules)
     states = cells_.states(cells)
     rows = sum(next(iter(states.values())).values())
     prepared = Prepared(scope.job, options, model, store, cells, states, rows)
@@ -193,7 +198,12 @@ def what_changed(spark: SparkSession, prepared: Prepared, names: list[str]) -> l
 def remarks(prepared: Prepared) -> list[str]:
     """Return what a person should know before going on."""
     again = sum(reasks(prepared).values())
-    return [*remarks_on(prepared.model), *([f"asked again because the job changed: {again:,} cells"] if again else [])]
+    promises = [rule.remark for rule in prepared.cells.rules.values() if rule.remark]
+    return [
+        *remarks_on(prepared.model),
+        *promises,
+        *([f"asked again because the job changed: {again:,} cells"] if again else []),
+    ]
 
 
 def remarks_on(model: Model) -> list[str]:

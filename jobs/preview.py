@@ -15,6 +15,7 @@ from rich.text import Text
 
 from jobs import cells as cells_
 from jobs import lake
+from jobs.acceptance import shown_rules
 from jobs.asking import Model, ready_model, spec_of
 from jobs.cells import CellFrame
 from jobs.judge import Judgement, judge
@@ -109,7 +110,7 @@ def _preview(spark: SparkSession, scope: Scope, model: Model, rows: int) -> Prev
     scope = Scope(job, scope.version, numbered, numbered.schema, True)
     fingerprints = {task.name: model.fingerprint(task) for task in scope.tasks}
     # as if nothing had been answered before: a preview shows what the model says now
-    cells = cells_.with_cells(spark, scope, fingerprints, RunOptions(retry_failed=True))
+    cells = cells_.with_cells(spark, scope, fingerprints, RunOptions(retry_failed=True), rules=shown_rules(job))
     spec = spec_of(spark, scope.job, model, run_id="preview")
     # collected at once: the model must be called once, and a DataFrame is evaluated as often as it is used
     # as Arrow: pandas makes NaN, which passes any acceptance, of a null; Python moves an hour that clocks repeat

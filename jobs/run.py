@@ -91,7 +91,7 @@ class Night:
     def begin(cls, spark: SparkSession, job: EnrichJob, options: RunOptions) -> "Night":
         """Check everything that can be checked before an engine starts."""
         started, began = datetime.now(UTC), time.monotonic()
-        prepared = prepare(spark, job, options=options)
+        prepared = prepare(spark, job, options=options, looks=True)
         refuse_reasking(spark, prepared)
         run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         gone = count_leavers(spark, prepared.cells.scope)
@@ -236,6 +236,8 @@ class Night:
         return {
             "statuses": statuses,
             "changed": outcome.changed,
+            "promised": outcome.promised,
+            "carried": outcome.carried,
             "from_reference": outcome.references,
             "changed_under_way": outcome.lost,
             "not_scored": outcome.unscored,
@@ -352,9 +354,15 @@ class RunResult:
         for name, one in self.columns.items():
             table.add_row(name, *(f"{one['statuses'][status]:,}" for status in shown), f"{one['changed']:,}")
         asked = self.progress
+        kept = [
+            f"{name}: {one['promised']:,} answers written as promised, {one['carried']:,} carried (outside the frame)"
+            for name, one in self.columns.items()
+            if one["promised"] or one["carried"]
+        ]
         lines = [
             f"{asked.questions:,} questions asked ({asked.answered:,} answered, {asked.failed:,} failed) "
-            f"in {duration(self.seconds)}"
+            f"in {duration(self.seconds)}",
+            *kept,
         ]
         if asked.stopped:
             lines.append(f"stopped by limits.{asked.stopped}: the rest is pending, the same command continues")

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from schemas.tasks import Answer, AnyTask, Classify, Clean, Extract, Impute, Match, Multilabel
+from schemas.tasks import Answer, AnyTask, Clean, Extract, Match, Multilabel
+from udfs.masked import Unteachable
+from udfs.truth import answer_of, may_be_null
 
 COVERAGES = (0.9, 0.8, 0.5)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -220,10 +222,11 @@ def read_value(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
 
-def is_closed(task: AnyTask) -> bool:
-    """Whether a task chooses one of its labels, so that a classifier may do the same."""
-    return (
-        isinstance(task, Classify)
-        or (isinstance(task, Impute) and bool(task.labels))
-        or (isinstance(task, Answer) and bool(task.options))
-    )
+def truth_of(task: AnyTask, text: str | None) -> tuple[Any] | None:
+    """A truth as a value in a tuple; None where there is none."""
+    if text is None and not may_be_null(task):
+        return None
+    try:
+        return (json.loads(answer_of(task, text)),)
+    except Unteachable:
+        return None

@@ -11,13 +11,17 @@ from schemas import tables
 from schemas.errors import MAX_ATTEMPTS, PERMANENT_ROW_CODES, JobFileError
 from schemas.job import EnrichJob, Place
 
-# The columns that these tables are ever filtered by; statistics of the others would only slow each commit.
 FEW_CELLS = 100_000  # of 64 bytes each, which every executor can hold
+# The columns that these tables are ever filtered by; statistics of the others would only slow each commit.
 STATISTICS = {
     "questions": "run_id,bucket",
     "answers": "fingerprint,answered_run,answered_at",
     "changes": "run_id,target,changed_at",
     "runs": "target,started_at",
+    "frames": "target,opened_at",
+    "framed": "frame,column,place",
+    "review": "frame,target,column",
+    "looks": "frame,column",
 }
 
 LAYOUT = {
@@ -25,6 +29,13 @@ LAYOUT = {
     "answers": tables.ANSWERS,
     "changes": tables.CHANGES,
     "runs": tables.RUNS,
+}
+# Made when they are first written to: most jobs never promise anything.
+OF_PROMISES = {
+    "frames": tables.FRAMES,
+    "framed": tables.FRAMED,
+    "review": tables.REVIEW,
+    "looks": tables.LOOKS,
 }
 
 
@@ -47,12 +58,12 @@ class Store:
     def read(self, spark: SparkSession, table: str) -> DataFrame:
         """Read a table; one that was never created reads as empty."""
         if not self.exists(spark, table):
-            return spark.createDataFrame([], tables.ddl(LAYOUT[table]))
+            return spark.createDataFrame([], tables.ddl((LAYOUT | OF_PROMISES)[table]))
         return lake.read(spark, self.place(table))
 
-    def create(self, spark: SparkSession) -> None:
-        """Create what is missing."""
-        for table, columns in LAYOUT.items():
+    def create(self, spark: SparkSession, *, promises: bool = False) -> None:
+        """Create what is missing; the tables behind promises only where one is made."""
+        for table, columns in (LAYOUT | (OF_PROMISES if promises else {})).items():
             if not self.exists(spark, table):
                 properties = {"delta.dataSkippingStatsColumns": STATISTICS[table]}
                 lake.create(spark, self.place(table), tables.ddl(columns), properties=properties)

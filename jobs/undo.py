@@ -131,12 +131,7 @@ def _narrowed(log: DataFrame, target: DataFrame, job: EnrichJob, where: str | No
         rows = target.where(F.expr(where))
     except (ParseException, AnalysisException) as problem:
         raise JobFileError(f"--where is not a condition over {job.target_place.text}: {where}") from problem
-    return log.join(rows.select(_key_json(job).alias("key")).distinct(), "key", "left_semi")
-
-
-def _key_json(job: EnrichJob, *, of: str | None = None) -> Column:
-    parts = [lake.col(name, of=of).alias(name) for name in job.key]
-    return F.to_json(F.struct(*parts), {"ignoreNullFields": "false"})
+    return log.join(rows.select(lake.key_json(job.key).alias("key")).distinct(), "key", "left_semi")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from schemas.accept import Accept, Promise
 from schemas.fields import ColumnName, Columns, Confidence, Declared, Whole, WrongField
-from schemas.tasks import TASK_NAMES, AnyTask
+from schemas.tasks import TASK_NAMES, AnyTask, has_labels
 
 PART = r"[A-Za-z_][A-Za-z0-9_\-]*"
 TABLE_NAME = re.compile(rf"^{PART}(\.{PART}){{0,2}}$")
@@ -172,7 +173,7 @@ class EnrichJob(Whole):
     store: str | None = None
     model: Annotated[ModelRef, BeforeValidator(as_model, json_schema_input_type=str | ModelRef)]
     engine: Engine = Engine()
-    accept: Confidence | None = None
+    accept: Accept | None = None
     on_source_delete: Literal["keep", "delete"] = "keep"
     limits: Limits = Limits()
     columns: Annotated[tuple[AnyTask, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = Field(
@@ -193,6 +194,10 @@ class EnrichJob(Whole):
                     "columns",
                     index,
                 )
+            accept = self.accept_of(task)
+            if isinstance(accept, Promise) and accept.per_label and not has_labels(task):
+                message = f"`per_label` needs labels to keep it by, and {task.task} column {task.name} has none"
+                raise WrongField(message, "columns", index)
         return self
 
     def _check_written(self) -> None:
@@ -219,8 +224,8 @@ class EnrichJob(Whole):
         """The table written."""
         return self.target or Place(table=self.source.table, path=self.source.path)
 
-    def accept_of(self, task: AnyTask) -> float | None:
-        """Return the least confidence for a column: its own, else the job's."""
+    def accept_of(self, task: AnyTask) -> float | Promise | None:
+        """Return what a column's answers need: its own declaration, else the job's."""
         return task.accept if task.accept is not None else self.accept
 
     def task(self, name: str) -> AnyTask:

@@ -84,6 +84,59 @@ RUNS: Final = {
     "report": "string",
 }
 
+# A frame is all scored rows of one column in one version of the target. `candidates` is JSON: [label or null,
+# threshold, rows that score at least so much], fixed when the frame is opened, before a label is read.
+FRAMES: Final = {
+    "frame": "string",
+    "target": "string",
+    "column": "string",
+    "fingerprint": "string",
+    "version": "bigint",
+    "rows": "bigint",
+    "candidates": "string",
+    "opened_at": "timestamp",
+}
+
+FRAMED: Final = {
+    "frame": "string",
+    "column": "string",
+    "key": "string",
+    "question_id": "string",
+    "score": "double",
+    "label": "string",
+    "place": "string",
+}
+
+# One row per drawn cell, in the order of the draw. `value` and `correction` are JSON as in `answers`.
+REVIEW: Final = {
+    "frame": "string",
+    "target": "string",
+    "column": "string",
+    "place": "int",
+    "key": "string",
+    "question_id": "string",
+    "inputs": "array<string>",
+    "value": "string",
+    "score": "double",
+    "verdict": "string",
+    "correction": "string",
+    "reviewer": "string",
+    "reviewed_at": "timestamp",
+}
+
+# One row per test of a frame: `labels` is a digest of what was known, `thresholds` JSON pairs of label and threshold.
+LOOKS: Final = {
+    "frame": "string",
+    "column": "string",
+    "look": "int",
+    "promise": "string",
+    "labels": "string",
+    "labelled": "int",
+    "thresholds": "string",
+    "told": "string",
+    "looked_at": "timestamp",
+}
+
 # An answer with a note that begins so goes to review, however sure the model was.
 HOLDING_NOTES: Final = ("guard:", "invalid:", "at_limit:", "not_verbatim")
 

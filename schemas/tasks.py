@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from schemas.accept import Accept
 from schemas.fields import (
     Attribute,
     AttributeType,
     ColumnName,
     Columns,
-    Confidence,
     Declared,
     Example,
     Examples,
@@ -46,7 +46,7 @@ class Task(Declared):
     name: Name
     instructions: str = ""
     examples: Examples = ()
-    accept: Confidence | None = None
+    accept: Accept | None = None
     long_input: Literal["cut", "window"] = "cut"
     max_output_tokens: int = Field(default=64, ge=1, le=4096)
     think: bool = False
@@ -321,3 +321,12 @@ AnyTask = Annotated[
     Field(discriminator="task"),
 ]
 TASK_NAMES = ("classify", "multilabel", "extract", "clean", "impute", "match", "answer")
+
+
+def has_labels(task: AnyTask) -> bool:
+    """Whether a task chooses one of its labels."""
+    return (
+        isinstance(task, Classify)
+        or (isinstance(task, Impute) and bool(task.labels))
+        or (isinstance(task, Answer) and bool(task.options))
+    )

@@ -1,0 +1,77 @@
+"""What an answer needs in order to be written: a least confidence, or a threshold that a promise has proved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs import lake
+from schemas.accept import Promise
+from schemas.job import EnrichJob
+from schemas.tasks import AnyTask
+
+PROMISED, CARRIED = "promised", "carried"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one column's answers need.
+
+    Attributes:
+        least: a confidence; None where every answer will do.
+        thresholds: of the raw score, by label (None: of any label); None where nothing is promised. A label without a
+            threshold is never written.
+        members: key and question of the rows of the frame that the promise is about.
+        remark: what a person should know of it.
+    """
+
+    least: float | None = None
+    thresholds: Mapping[str | None, float] | None = None
+    members: DataFrame | None = None
+    remark: str = ""
+
+    def passes(self, confidence: Column, raw: Column, label: Column) -> Column:
+        """Whether an answer may be written; one without a score passes no bar."""
+        if self.thresholds is None:
+            return F.lit(True) if self.least is None else F.coalesce(confidence >= self.least, F.lit(False))
+        found = F.lit(False)
+        for name, threshold in self.thresholds.items():
+            reaches = F.coalesce(raw >= threshold, F.lit(False))
+            found = found | (reaches if name is None else reaches & label.eqNullSafe(F.lit(name)))
+        return found
+
+    def promised(self, framed: Column) -> Column:
+        """What `x_meta.promise` says of an accepted answer: the promise is about rows of the frame alone."""
+        if self.thresholds is None:
+            return F.lit(None).cast("string")
+        return F.when(framed, F.lit(PROMISED)).otherwise(F.lit(CARRIED))
+
+    def with_membership(self, rows: DataFrame, job: EnrichJob, at: int) -> DataFrame:
+        """Add `_framed<at>`: whether a row, as it stands and is asked now, is one of the frame's."""
+        name = f"_framed{at}"
+        if self.members is None:
+            return rows.withColumn(name, F.lit(False))
+        members = self.members.select(
+            F.col("key").alias(f"{name}_key"), F.col("question_id").alias(f"{name}_question"), F.lit(True).alias(name)
+        )
+        same = (lake.key_json(job.key) == F.col(f"{name}_key")) & (F.col(f"_hash{at}") == F.col(f"{name}_question"))
+        joined = rows.join(members, same, "left").drop(f"{name}_key", f"{name}_question")
+        return joined.withColumn(name, F.coalesce(name, F.lit(False)))
+
+
+def plain_rules(job: EnrichJob) -> dict[str, Rule]:
+    """What a job declares by itself, before anything was proved: a promise lets nothing pass yet."""
+    return {task.name: plain_rule(job, task) for task in job.columns}
+
+
+def plain_rule(job: EnrichJob, task: AnyTask) -> Rule:
+    """One column's."""
+    accept = job.accept_of(task)
+    return Rule(thresholds={}) if isinstance(accept, Promise) else Rule(least=accept)
+
+
+def shown_rules(job: EnrichJob) -> dict[str, Rule]:
+    """What a preview goes by: it shows every answer of a column about which something is promised."""
+    accepts = {task.name: job.accept_of(task) for task in job.columns}
+    return {name: Rule(least=None if isinstance(accept, Promise) else accept) for name, accept in accepts.items()}

@@ -1,0 +1,233 @@
+"""What people say of drawn rows: from a sheet, from a table of true values, or typed at a terminal."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.text import Text
+
+from jobs import lake
+from jobs.prepare import Prepared, prepare
+from jobs.review import VERDICTS, Reviewed, Said, apply, open_rows, shown, standing
+from jobs.scores import Cell, is_right, read_value, truth_of
+from jobs.texts import text_of
+from schemas.errors import DataContractError, JobFileError
+from schemas.job import EnrichJob
+from schemas.options import RunOptions
+from schemas.tasks import AnyTask
+
+SHEET = ("frame", "column", "place", "inputs", "answer", "verdict", "correction")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take a cell's text for
+MOST_COMPLAINTS = 20
+SAVE_EVERY = 10  # typed verdicts; each commit takes a second
+KEYS = {"y": "yes", "n": "no", "s": "skip"}
+
+
+def write_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> int:
+    """Write the rows that wait for a verdict as CSV; return how many.
+
+    Raises:
+        JobFileError: the file is there already, or cannot be written.
+    """
+    prepared = prepare(spark, job, options=RunOptions())
+    tasks = {task.name: task for task in prepared.tasks}
+    rows = open_rows(spark, prepared)
+    try:
+        with sheet.open("x", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, SHEET, extrasaction="ignore")
+            writer.writeheader()
+            for row in rows:
+                inputs, answer = shown(tasks[row["column"]], row)
+                writer.writerow(row | {"inputs": _harmless(inputs), "answer": _harmless(answer)})
+    except OSError as problem:
+        raise JobFileError(f"{sheet}: cannot be written: {problem.strerror}") from problem
+    return len(rows)
+
+
+def _harmless(text: str) -> str:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def import_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> Reviewed:
+    """Read back a sheet that `sample` wrote; rows without a verdict stay open.
+
+    Raises:
+        JobFileError: with every line that cannot be understood; nothing is applied then.
+    """
+    prepared = prepare(spark, job, options=RunOptions())
+    tasks = {task.name: task for task in prepared.tasks}
+    said: list[Said] = []
+    complaints: list[str] = []
+    try:
+        with sheet.open(encoding="utf-8-sig", newline="") as file:
+            for number, line in enumerate(csv.DictReader(file), 2):
+                try:
+                    said += _read_line(tasks, line)
+                except ValueError as problem:
+                    complaints.append(f"line {number}: {problem}")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise JobFileError(
+            f"{sheet}: cannot be read as UTF-8 text", hint="it is what `review sample` wrote"
+        ) from problem
+    if complaints:
+        more = len(complaints) - MOST_COMPLAINTS
+        listed = "\n".join(complaints[:MOST_COMPLAINTS]) + (f"\nand {more} more" if more > 0 else "")
+        raise JobFileError(f"{sheet}: nothing was applied:\n{listed}")
+    apply(spark, prepared, said, reviewer=str(sheet.name))
+    return standing(spark, prepared)
+
+
+def _read_line(tasks: Mapping[str, AnyTask], line: Mapping[str, str | None]) -> Iterator[Said]:
+    verdict = (line.get("verdict") or "").strip().lower()
+    correction = (line.get("correction") or "").strip()
+    if not verdict and not correction:
+        return
+    verdict = verdict or "no"
+    column, place = line.get("column") or "", line.get("place") or ""
+    if column not in tasks:
+        raise ValueError(f"column {column!r} is none of this job's")
+    if not place.isdigit():
+        raise ValueError(f"place {place!r} is no number")
+    if verdict not in VERDICTS:
+        raise ValueError(f"verdict {verdict!r}; it takes {', '.join(VERDICTS)}")
+    yield Said(line.get("frame") or "", column, int(place), verdict, corrected(tasks[column], verdict, correction))
+
+
+def corrected(task: AnyTask, verdict: str, correction: str) -> str | None:
+    """A person's correction as JSON; None where there is none.
+
+    Raises:
+        ValueError: it is no answer of this task, or stands beside another verdict than "no".
+    """
+    if not correction:
+        return None
+    if verdict != "no":
+        raise ValueError(f"a correction goes with verdict no, not {verdict}")
+    found = truth_of(task, correction)
+    allowed = task.example_words
+    if found is None or (allowed is not None and isinstance(found[0], str) and found[0] not in allowed):
+        takes = f"; it takes {', '.join(sorted(allowed))}" if allowed else ""
+        raise ValueError(f"the correction is no answer of a {task.task}{takes}")
+    return json.dumps(found[0], ensure_ascii=False)
+
+
+def import_truth(spark: SparkSession, job: EnrichJob, table: str, truth: Mapping[str, str]) -> Reviewed:
+    """Judge the open rows by a table that holds their true values under the job's key.
+
+    Args:
+        table: its name or folder.
+        truth: the column of true values, by the column that the job writes.
+
+    Raises:
+        DataContractError: the table lacks a column.
+    """
+    prepared = prepare(spark, job, options=RunOptions())
+    tasks = {task.name: task for task in prepared.tasks}
+    known = lake.read(spark, lake.place_of(table))
+    if missing := sorted({*job.key, *truth.values()} - set(known.columns)):
+        raise DataContractError(f"{table} lacks {', '.join(missing)}; it has {', '.join(known.columns)}")
+    if unknown := sorted(set(truth) - set(tasks)):
+        raise JobFileError(f"--truth names {', '.join(unknown)}; this job writes {', '.join(tasks)}")
+    rows = [row for row in open_rows(spark, prepared) if row["column"] in truth]
+    said = []
+    texts = _truths(spark, prepared, known, truth, rows)
+    for row in rows:
+        task = tasks[row["column"]]
+        found = truth_of(task, texts.get((row["column"], row["key"])))
+        if found is None:
+            continue
+        cell = Cell(found[0], read_value(row["value"]), is_answered=row["value"] is not None)
+        right = is_right(task, cell)
+        correction = None if right else json.dumps(found[0], ensure_ascii=False)
+        said.append(Said(row["frame"], row["column"], row["place"], "yes" if right else "no", correction))
+    apply(spark, prepared, said, reviewer=table)
+    return standing(spark, prepared)
+
+
+def _truths(
+    spark: SparkSession,
+    prepared: Prepared,
+    known: DataFrame,
+    truth: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[tuple[str, str], str | None]:
+    """The truths of some rows as texts, by column and key."""
+    if not rows:
+        return {}
+    keys = spark.createDataFrame([(key,) for key in {row["key"] for row in rows}], "key string")
+    kinds = {field.name: field.dataType for field in known.schema}
+    texts = {name: text_of(lake.col(column), kinds[column]) for name, column in truth.items()}
+    named = known.select(
+        lake.key_json(prepared.job.key).alias("key"), *[text.alias(f"t{at}") for at, text in enumerate(texts.values())]
+    )
+    found: dict[tuple[str, str], str | None] = {}
+    for row in named.join(F.broadcast(keys), "key").collect():
+        found |= {(name, row["key"]): row[f"t{at}"] for at, name in enumerate(texts)}
+    return found
+
+
+def label(spark: SparkSession, job: EnrichJob, *, console: Console, reviewer: str, blind: bool = False) -> Reviewed:
+    """Ask for a verdict on one open row after the other; what was said is kept when it is left.
+
+    Args:
+        blind: the model's answer is not shown, and the person gives one of their own.
+    """
+    prepared = prepare(spark, job, options=RunOptions())
+    tasks = {task.name: task for task in prepared.tasks}
+    rows = open_rows(spark, prepared)
+    said: list[Said] = []
+    try:
+        for number, row in enumerate(rows, 1):
+            task = tasks[row["column"]]
+            inputs, answer = shown(task, row)
+            console.print(Text(f"\n{number} of {len(rows)}: {task.name}", style="bold"), Text(inputs), sep="\n")
+            found = _own_answer(console, task, row) if blind else _verdict(console, task, row, answer)
+            if found is None:
+                break
+            said.append(found)
+            if len(said) >= SAVE_EVERY:
+                apply(spark, prepared, said, reviewer=reviewer)
+                said = []
+    except (EOFError, KeyboardInterrupt):
+        pass
+    apply(spark, prepared, said, reviewer=reviewer)
+    return standing(spark, prepared)
+
+
+def _verdict(console: Console, task: AnyTask, row: Mapping[str, Any], answer: str) -> Said | None:
+    console.print(Text(f"-> {answer}", style="bold green"))
+    while True:
+        typed = console.input("y right, n wrong, e wrong and give the right one, s skip, q leave: ").strip().lower()
+        if typed == "q":
+            return None
+        if typed in KEYS:
+            return Said(row["frame"], row["column"], row["place"], KEYS[typed])
+        if typed == "e" and (found := _typed_value(console, task)) is not None:
+            return Said(row["frame"], row["column"], row["place"], "no", found)
+
+
+def _own_answer(console: Console, task: AnyTask, row: Mapping[str, Any]) -> Said | None:
+    """The person's answer, which is the verdict on the model's."""
+    typed = console.input("the right answer (empty skips, q leaves): ").strip()
+    if typed == "q":
+        return None
+    found = truth_of(task, typed) if typed else None
+    if found is None:
+        return Said(row["frame"], row["column"], row["place"], "skip")
+    right = is_right(task, Cell(found[0], read_value(row["value"]), is_answered=row["value"] is not None))
+    own = None if right else json.dumps(found[0], ensure_ascii=False)
+    return Said(row["frame"], row["column"], row["place"], "yes" if right else "no", own)
+
+
+def _typed_value(console: Console, task: AnyTask) -> str | None:
+    try:
+        return corrected(task, "no", console.input("the right answer: ").strip())
+    except ValueError as problem:
+        console.print(Text(str(problem), style="red"))
+        return None

@@ -1,0 +1,45 @@
+"""What a column's answers need in order to be written: a least confidence, or a promise about how many are right."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from schemas.fields import Confidence, Declared, WrongField
+
+
+class Promise(Declared):
+    """Of the frame's rows whose answers are written, at least `precision` are right, with probability `assurance`.
+
+    Attributes:
+        per_label: each predicted label keeps the promise by itself, where it can.
+        joint: `assurance` holds for all labels at once.
+    """
+
+    precision: Annotated[float, Field(gt=0.0, lt=1.0)]
+    assurance: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
+    per_label: bool = False
+    joint: bool = False
+
+    @model_validator(mode="after")
+    def _joint_of_labels(self) -> "Promise":
+        if self.joint and not self.per_label:
+            raise WrongField("goes with `per_label: true`: a column has one promise already", "joint")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The promise as messages tell it."""
+        each = (" of all labels together" if self.joint else " of each label") if self.per_label else ""
+        return f"precision {self.precision:g}{each} at assurance {self.assurance:g}"
+
+
+def _as_accept(value: Any) -> Any:
+    """Tell at once which of both is meant, so that a mistake in one is not explained by the other."""
+    if isinstance(value, dict):
+        return Promise.model_validate(value)
+    if not isinstance(value, Promise) and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError("takes a least confidence from 0 to 1, or {precision: …, assurance: …}")
+    return value
+
+
+Accept = Annotated[Confidence | Promise, BeforeValidator(_as_accept, json_schema_input_type=Confidence | Promise)]

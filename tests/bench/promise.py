@@ -1,0 +1,186 @@
+"""Whether the promise is kept: trials over simulated worlds, beside BARGAIN's bound and the best threshold there is.
+
+    python tests/bench/promise.py [--trials 1000]
+
+A world is a frame of scored rows of which it is known which are right. A trial draws rows from it without replacement
+and lets burnish choose a threshold; it keeps the promise where the frame's rows above that threshold are right often
+enough, or where nothing is written.
+"""
+
+import argparse
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jobs.promise import MOST_CANDIDATES, Candidate, certify
+
+ASSURANCE = 0.95
+ROWS = 4_000
+KINDS = ("calibrated", "over-confident", "useless", "discrete", "heavily tied", "rare errors")
+CLASSES = (2, 10, 77)
+DRAWN = (50, 100, 200, 1_000)
+PRECISIONS = (0.8, 0.9, 0.97)
+LEAST_KEPT = 0.924  # of 1,000 trials at 0.95, corrected for the number of settings (binomial)
+
+Chosen = Callable[[list[Candidate], Any, Any], Candidate | None]
+
+
+@dataclass(frozen=True)
+class World:
+    """A frame: scores, which rows are right, and the candidates that its scores fix."""
+
+    name: str
+    scores: Any
+    right: Any
+
+    @property
+    def thresholds(self) -> list[float]:
+        """At most so many quantiles of the scores."""
+        shares = np.linspace(0, 1, MOST_CANDIDATES, endpoint=False)
+        return sorted(set(np.quantile(self.scores, shares, method="inverted_cdf").tolist()))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the trials of one setting came to; `written` is the mean share of rows where something was written."""
+
+    kept: int
+    trials: int
+    wrote: int
+    written: float
+
+    @property
+    def share_kept(self) -> float:
+        """Of all trials."""
+        return self.kept / self.trials
+
+
+def world(kind: str, classes: int, *, rows: int = ROWS, seed: int = 0) -> World:
+    """Make a frame of a kind."""
+    draw = np.random.default_rng((seed, KINDS.index(kind), classes))
+    least = 1 / classes
+    p = least + (1 - least) * draw.beta(2.0, 0.7, rows)
+    if kind == "rare errors":
+        p = 1 - (1 - p) * 0.03
+    if kind == "useless":
+        p = np.full(rows, 0.85)
+    right = draw.random(rows) < p
+    scores = p
+    if kind == "over-confident":
+        scores = p**0.1
+    if kind == "useless":
+        scores = draw.random(rows)
+    if kind == "discrete":
+        scores = np.round(p, 1)
+    if kind == "heavily tied":
+        scores = np.where(p > np.quantile(p, 0.3), 1.0, np.round(p, 1))
+    return World(f"{kind}, {classes} classes", scores, right)
+
+
+def trials(
+    frame: World, *, drawn: int, precision: float, number: int, choose: Chosen | None = None, seed: int = 0
+) -> Outcome:
+    """Draw so many samples and count how often the promise is kept, and how much is written."""
+    draw = np.random.default_rng((seed, drawn, round(1000 * precision)))
+    order = np.argsort(-frame.scores, kind="stable")
+    scores, right = frame.scores[order], frame.right[order]
+    ends = [int(np.searchsorted(-scores, -one, side="right")) for one in frame.thresholds]
+    good = np.concatenate([[0], np.cumsum(right)])
+    kept = wrote = 0
+    written = 0.0
+    for _ in range(number):
+        sample = np.sort(draw.choice(len(scores), min(drawn, len(scores)), replace=False))
+        found = np.concatenate([[0], np.cumsum(right[sample])])
+        counts = [int(np.searchsorted(sample, end)) for end in ends]
+        candidates = [
+            Candidate(threshold, end, count, int(found[count]))
+            for threshold, end, count in zip(frame.thresholds, ends, counts, strict=True)
+        ]
+        if choose is None:
+            chosen = certify(candidates, precision=precision, level=1 - ASSURANCE).chosen
+        else:
+            chosen = choose(candidates, right[draw.permutation(sample)], precision)
+        if chosen is None:
+            kept += 1
+            continue
+        wrote += 1
+        written += chosen.rows / len(scores)
+        kept += bool(good[chosen.rows] >= precision * chosen.rows - 1e-9)
+    return Outcome(kept, number, wrote, written / max(1, wrote))
+
+
+def oracle(frame: World, precision: float) -> float:
+    """The largest share of rows that a threshold may write, were all labels known."""
+    order = np.argsort(-frame.scores, kind="stable")
+    right = np.cumsum(frame.right[order])
+    ends = [int((frame.scores >= one).sum()) for one in frame.thresholds]
+    return max((end / len(order) for end in ends if right[end - 1] >= precision * end), default=0.0)
+
+
+def bargain(candidates: list[Candidate], precision: float) -> Candidate | None:
+    """The same chain from the same start, each candidate tested by BARGAIN's betting bound instead.
+
+    Wealth grows by 1 + l (x - m), with m the target as drawing without replacement moves it, and the bet
+    l = sqrt(2 ln(2 / a) / (i ln(i + 1) s^2)), at most 3/4 / m (ucbepic/BARGAIN, `betting_bounds.py`).
+    """
+    chosen = None
+    chain = certify(candidates, precision=precision, level=1 - ASSURANCE)
+    start = chain.candidates.index(chain.tested[0])
+    for one in chain.candidates[start:]:
+        if not _bets_pay(one, precision, 1 - ASSURANCE):
+            break
+        chosen = one
+    return chosen
+
+
+def _bets_pay(one: Candidate, target: float, level: float) -> bool:
+    """Whether the wealth reaches 1/level; labels in an order drawn by chance."""
+    order = np.random.default_rng(one.labelled).permutation(one.labelled) < one.right
+    wealth, total, squares, before = 1.0, 0.0, 0.25, 0.5
+    for at, label in enumerate(order, 1):
+        mean = (one.rows * target - total) / (one.rows - (at - 1))
+        if mean <= 0:
+            return True
+        bet = min(math.sqrt(2 * math.log(2 / level) / (at * math.log(at + 1) * squares / at)), 0.75 / mean)
+        wealth *= 1 + bet * (float(label) - mean)
+        if wealth >= 1 / level:
+            return True
+        total += float(label)
+        before = (0.5 + total) / (at + 1)
+        squares += (float(label) - before) ** 2
+    return False
+
+
+def main() -> None:
+    """Print the table of all settings."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, default=1000)
+    number = parser.parse_args().trials
+    print("| world | drawn | precision | kept | wrote | rows written | BARGAIN's bound | oracle |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    failed = better = settings = 0
+    for kind, classes, drawn, precision in itertools.product(KINDS, CLASSES, DRAWN, PRECISIONS):
+        frame = world(kind, classes)
+        ours = trials(frame, drawn=drawn, precision=precision, number=number)
+        theirs = trials(
+            frame, drawn=drawn, precision=precision, number=max(1, number // 10),
+            choose=lambda candidates, labels, least: bargain(candidates, least),
+        )  # fmt: skip
+        bought, other = ours.wrote / number * ours.written, theirs.wrote / theirs.trials * theirs.written
+        settings, better = settings + 1, better + (bought >= other)
+        failed += ours.share_kept < LEAST_KEPT
+        print(
+            f"| {frame.name} | {drawn} | {precision} | {ours.share_kept:.3f} | {ours.wrote / number:.2f} | "
+            f"{bought:.2f} | {other:.2f} | {oracle(frame, precision):.2f} |",
+            flush=True,
+        )
+    print(f"\n{settings} settings of {number} trials: {failed} broke the promise; rows written: ", end="")
+    print(f"at least those of BARGAIN's bound in {better}")
+
+
+if __name__ == "__main__":
+    main()
