@@ -7,6 +7,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import lake
+from jobs.calibration import Calibration
 from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tasks import AnyTask
@@ -23,17 +24,24 @@ class Rule:
         thresholds: of the raw score, by label (None: of any label); None where nothing is promised. A label without a
             threshold is never written.
         members: key and question of the rows of the frame that the promise is about.
-        remark: what a person should know of it.
+        calibration: how a score becomes a confidence; None where it is taken as it is.
+        remarks: what a person should know of it.
     """
 
     least: float | None = None
     thresholds: Mapping[str | None, float] | None = None
     members: DataFrame | None = None
-    remark: str = ""
+    calibration: Calibration | None = None
+    remarks: tuple[str, ...] = ()
 
-    def passes(self, confidence: Column, raw: Column, label: Column) -> Column:
+    def confidence(self, raw: Column, mass: Column, label: Column) -> Column:
+        """What `x_confidence` says of an answer with this score."""
+        return raw if self.calibration is None else self.calibration.confidence(raw, mass, label)
+
+    def passes(self, raw: Column, mass: Column, label: Column) -> Column:
         """Whether an answer may be written; one without a score passes no bar."""
         if self.thresholds is None:
+            confidence = self.confidence(raw, mass, label)
             return F.lit(True) if self.least is None else F.coalesce(confidence >= self.least, F.lit(False))
         found = F.lit(False)
         for name, threshold in self.thresholds.items():

@@ -34,10 +34,11 @@ from schemas.tasks import AnyTask, Clean, Impute, Match
 TO_ASK = "ask"
 RECORDED = (
     "status", "fingerprint", "question_id", "inputs_after", "value_hash", "proposed", "notes",
-    "raw_score", "promise",
+    "raw_score", "label_mass", "promise",
 )  # fmt: skip
 WRITTEN_STATES = ("redecide", "reference", "kept", "skip")
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
+SAME_CONFIDENCE = 1e-9
 ANSWERED = ("accepted", "unchanged", "review")
 
 
@@ -215,10 +216,15 @@ def _flips(view: _View, rule: Rule) -> Column:
         lasting = F.array_except(notes, F.array(*map(F.lit, DECLARED_GUARDS)))
         held_back = holds_back(lasting) | broken_rule(view.task, view.meta["proposed"], view.value).isNotNull()
     by_reference = F.array_contains(notes, "reference")
-    passes = rule.passes(view.confidence, view.meta["raw_score"], view.proposed())
+    scores = (view.meta["raw_score"], view.meta["label_mass"], view.proposed())
+    passes = rule.passes(*scores)
     accepted = (view.meta["status"] == "accepted") & ~by_reference
     lifted = (view.meta["status"] == "review") & ~held_back & passes
     moved = accepted & passes & ~view.meta["promise"].eqNullSafe(rule.promised(F.col(f"_framed{view.at}")))
+    if rule.calibration is not None:
+        # it may be another one than that by which the confidence was written
+        differs = F.abs(view.confidence - rule.confidence(*scores)) > SAME_CONFIDENCE
+        moved = moved | (view.meta["status"].isin(*ANSWERED) & ~by_reference & F.coalesce(differs, F.lit(False)))
     if view.task.in_place:
         return lifted | moved
     return lifted | moved | (accepted & ~passes)

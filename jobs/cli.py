@@ -15,8 +15,8 @@ import typer
 
 from jobs.arguments import read_options
 from jobs.cli_review import review
-from jobs.console import AsJson, JobFile, Out, load, print_json, refuse_existing, session, show, write
-from schemas.errors import BurnishError, EnvironmentProblem
+from jobs.console import AsJson, JobFile, Out, load, pairs_of, print_json, refuse_existing, session, show, write
+from schemas.errors import BurnishError, EnvironmentProblem, JobFileError
 
 if TYPE_CHECKING:
     pass
@@ -305,6 +305,27 @@ def evaluate(
     from jobs.evaluate import evaluate as evaluated
 
     show(evaluated(spark, file, only=only or ()), as_json)
+
+
+@app.command()
+def calibrate(
+    job: JobFile,
+    truth: Annotated[
+        str | None, typer.Option("--truth", metavar="TABLE", help="True values under the same key; else verdicts.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option("--column", metavar="X=Y", help="Column Y of it holds what X should be.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make confidences say how often such an answer is right, from rows that people judged."""
+    found, named = load(job), pairs_of(column)
+    if (truth is None) != (not named):
+        raise JobFileError("--truth and `--column X=Y` go together: Y holds what X should be")
+    spark = session(found)
+    from jobs.calibrate import calibrate_columns
+
+    show(calibrate_columns(spark, found, truth_table=truth, truth=named), as_json)
 
 
 @app.command()

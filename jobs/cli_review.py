@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.console import AsJson, JobFile, load, refuse_existing, session, show
+from jobs.console import AsJson, JobFile, load, pairs_of, refuse_existing, session, show
 from schemas.errors import JobFileError
 
 review = typer.Typer(help="Draw rows for people to judge, and take in what they say.", no_args_is_help=True)
@@ -64,8 +64,8 @@ def import_(
     if sheet is not None:
         show(import_sheet(spark, found, sheet), as_json)
         return
-    named = dict(one.partition("=")[::2] for one in column or ())
-    if not named or not all(named.values()):
+    named = pairs_of(column)
+    if not named:
         raise JobFileError("--truth needs `--column X=Y` for each column to judge: Y holds what X should be")
     show(import_truth(spark, found, str(truth), named), as_json)
 

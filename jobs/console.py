@@ -66,6 +66,18 @@ def show(result: Result, as_json: bool) -> None:
         Console().print(result.render())
 
 
+def pairs_of(texts: list[str] | None) -> dict[str, str]:
+    """Read `X=Y` options.
+
+    Raises:
+        JobFileError: one has no Y.
+    """
+    found = dict(one.partition("=")[::2] for one in texts or ())
+    if not all(found.values()):
+        raise JobFileError("--column takes X=Y here: column Y of the table holds what X should be")
+    return found
+
+
 def print_json(value: Any) -> None:
     """Print JSON on stdout."""
     typer.echo(json.dumps(value, ensure_ascii=False, default=str))

@@ -101,7 +101,7 @@ def _status(cells: CellFrame) -> Column:
     tasks = cells.scope.tasks
     state = F.col("state")
     rules = [cells.rules[task.name] for task in tasks]
-    passes = _per_task([rule.passes(F.col("a.confidence"), F.col("a.confidence"), F.col("new")) for rule in rules])
+    passes = _per_task([rule.passes(*_scores()) for rule in rules])
     in_place = F.col("task").isin([at for at, task in enumerate(tasks) if task.in_place])
     held_back = F.col("guard").isNotNull() | cells_.holds_back(F.col("a.notes"))
     status = F.when(state == "kept", "kept").when(state == "skip", "skipped")
@@ -110,6 +110,11 @@ def _status(cells: CellFrame) -> Column:
     status = status.when(F.col("a.status").isNull(), "pending").when(F.col("a.status") == "failed", "failed")
     status = status.when(in_place & F.col("new").eqNullSafe(F.col("old")) & F.col("guard").isNull(), "unchanged")
     return status.when(held_back | ~passes, "review").otherwise("accepted")
+
+
+def _scores() -> tuple[Column, Column, Column]:
+    """What a rule looks at: the answer's raw score, the mass of the labels, its value as a text."""
+    return F.col("a.confidence"), F.col("a.label_mass"), F.col("new")
 
 
 def _on_record() -> Column:
@@ -137,6 +142,7 @@ def _judged(cells: CellFrame) -> Column:
         F.when(by_reference, F.array(F.lit("reference"))).otherwise(F.array().cast("array<string>")),
     )
     task_fingerprint = _per_task([F.lit(cells.fingerprints[task.name]) for task in tasks])
+    confidence = _per_task([cells.rules[task.name].confidence(*_scores()) for task in tasks])
     promised = _per_task([cells.rules[task.name].promised(F.col("framed")) for task in tasks])
     proposed = F.when(answered & ~accepted, F.col("new"))
     return F.struct(
@@ -149,7 +155,7 @@ def _judged(cells: CellFrame) -> Column:
         F.col("old_meta"),
         F.col("hash"),
         F.when(status == "failed", F.col("a.error")).alias("error"),
-        F.when(~by_reference, F.col("a.confidence")).alias("confidence"),
+        F.when(~by_reference, confidence).alias("confidence"),
         F.col("a.scores").alias("scores"),
         F.when(match, F.col("a.scores")["score"]).alias("score"),
         proposed.alias("proposed"),

@@ -3,15 +3,16 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.acceptance import Rule, plain_rule
+from jobs.calibration import Calibration, Curve
 from jobs.frames import Frame, framed_keys, latest_frame
 from jobs.promise import Candidate, Verdict, certify, labels_needed, level_of_look
 from jobs.store import Store
@@ -55,7 +56,26 @@ def rules_of(
     Args:
         looks: test what has not been tested yet and put it on record; else the last test stands.
     """
-    return {task.name: _rule(spark, store, job, task, fingerprints[task.name], looks=looks) for task in job.columns}
+    found = {task.name: _rule(spark, store, job, task, fingerprints[task.name], looks=looks) for task in job.columns}
+    for name, row in _calibrations(spark, store, job).items():
+        rule, rows = found[name], row["rows"]
+        if row["fingerprint"] == fingerprints[name]:
+            curves = {label: Curve(kind, tuple(numbers)) for label, kind, numbers in json.loads(row["curves"])}
+            told = f"{name}: confidences are calibrated on {rows:,} judged rows"
+            calibration = Calibration(name, curves, rows)
+        else:
+            told = f"{name}: its calibration was made for another model or prompt and is not used; make a new one"
+            calibration = None
+        found[name] = replace(rule, calibration=calibration, remarks=(*rule.remarks, told))
+    return found
+
+
+def _calibrations(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, Row]:
+    """The newest calibration of each column."""
+    names = [task.name for task in job.columns]
+    mine = (F.col("target") == job.target_place.text) & F.col("column").isin(names)
+    rows = store.read(spark, "calibrations").where(mine).orderBy("fitted_at").collect()
+    return {row["column"]: row for row in rows}
 
 
 def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, fingerprint: str, *, looks: bool) -> Rule:
@@ -65,7 +85,7 @@ def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, fing
     frame = latest_frame(spark, store, job, task.name, fingerprint)
     if frame is None:
         told = f"{task.name}: nothing is promised yet, so that every answer waits in review; once they are there, "
-        return Rule(thresholds={}, remark=told + "`burnish review sample` draws rows for people to judge")
+        return Rule(thresholds={}, remarks=(told + "`burnish review sample` draws rows for people to judge",))
     labels = labelled(spark, store, frame)
     digest = _digest(labels)
     records = store.read(spark, "looks").where((F.col("frame") == frame.name) & (F.col("column") == task.name))
@@ -79,7 +99,7 @@ def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, fing
         return _ruled(spark, store, frame, found.thresholds, told)
     if last is None:
         drawn = "no row of its frame is judged yet" if not labels else "the next run tests what was judged"
-        return Rule(thresholds={}, remark=f"{task.name}: {drawn}; until then every answer waits in review")
+        return Rule(thresholds={}, remarks=(f"{task.name}: {drawn}; until then every answer waits in review",))
     more = "" if last["labels"] == digest else f"; {len(labels)} rows are judged now, which the next run tests"
     thresholds = dict(json.loads(last["thresholds"]))
     return _ruled(spark, store, frame, thresholds, last["told"] + more)
@@ -87,7 +107,7 @@ def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, fing
 
 def _ruled(spark: SparkSession, store: Store, frame: Frame, thresholds: dict[str | None, float], told: str) -> Rule:
     members = framed_keys(spark, store, frame.name, frame.column)
-    return Rule(thresholds=thresholds, members=members, remark=told)
+    return Rule(thresholds=thresholds, members=members, remarks=(told,))
 
 
 def labelled(spark: SparkSession, store: Store, frame: Frame) -> list[Labelled]:

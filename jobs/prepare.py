@@ -198,7 +198,7 @@ def what_changed(spark: SparkSession, prepared: Prepared, names: list[str]) -> l
 def remarks(prepared: Prepared) -> list[str]:
     """Return what a person should know before going on."""
     again = sum(reasks(prepared).values())
-    promises = [rule.remark for rule in prepared.cells.rules.values() if rule.remark]
+    promises = [remark for rule in prepared.cells.rules.values() for remark in rule.remarks]
     return [
         *remarks_on(prepared.model),
         *promises,

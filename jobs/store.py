@@ -22,6 +22,7 @@ STATISTICS = {
     "framed": "frame,column,place",
     "review": "frame,target,column",
     "looks": "frame,column",
+    "calibrations": "target,column",
 }
 
 LAYOUT = {
@@ -36,6 +37,7 @@ OF_PROMISES = {
     "framed": tables.FRAMED,
     "review": tables.REVIEW,
     "looks": tables.LOOKS,
+    "calibrations": tables.CALIBRATIONS,
 }
 
 

@@ -16,7 +16,7 @@ from jobs.examples import DataFacts, write_examples
 from jobs.loss import Step, draw, steps_of
 from jobs.training import run_stage
 from schemas.card import ModelCard
-from schemas.errors import EnvironmentProblem, JobFileError
+from schemas.errors import JobFileError
 from schemas.job import Place
 from schemas.train import TrainFile
 from schemas.training_row import TRAINING_ROWS
@@ -24,6 +24,7 @@ from udfs.adapter import export
 from udfs.ask import code_digest
 from udfs.cards import card_of
 from udfs.examples import ExampleSpec, row_of
+from udfs.extras import need
 from udfs.lessons import Teacher
 from udfs.masked import Masked, Unteachable
 from udfs.models import StagedModel, stage
@@ -94,7 +95,7 @@ def train(spark: SparkSession, file: TrainFile) -> Trained:
         DataContractError: a mixture is missing, or is none.
         EnvironmentProblem: an extra is missing, or a training process failed.
     """
-    _check_installed()
+    need("matplotlib", "peft", "trl", extra="train", what="trainings")
     folder = Path(file.output).expanduser().resolve()
     staged = stage(file.model)
     card = trained_card(file, staged)
@@ -149,17 +150,6 @@ def _examples_of(record: dict[str, Any], teacher: Teacher) -> list[Masked]:
 def _told(example: Masked, tokens: Tokens) -> tuple[tuple[str, bool], ...]:
     pairs = zip(example.ids, example.mask, strict=True)
     return tuple((tokens.token_bytes(token).decode("utf-8", "replace"), bool(mask)) for token, mask in pairs)
-
-
-def _check_installed() -> None:
-    try:
-        import matplotlib  # noqa: F401
-        import peft  # noqa: F401
-        import trl  # noqa: F401
-    except ImportError as problem:
-        raise EnvironmentProblem(
-            f"training needs the package {problem.name}", hint="pip install 'burnish[train]'"
-        ) from problem
 
 
 def _claim(spark: SparkSession, file: TrainFile, staged: StagedModel, folder: Path) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +129,14 @@ def import_truth(spark: SparkSession, job: EnrichJob, table: str, truth: Mapping
     """
     prepared = prepare(spark, job, options=RunOptions())
     tasks = {task.name: task for task in prepared.tasks}
-    known = lake.read(spark, lake.place_of(table))
-    if missing := sorted({*job.key, *truth.values()} - set(known.columns)):
-        raise DataContractError(f"{table} lacks {', '.join(missing)}; it has {', '.join(known.columns)}")
-    if unknown := sorted(set(truth) - set(tasks)):
-        raise JobFileError(f"--truth names {', '.join(unknown)}; this job writes {', '.join(tasks)}")
+    texts = truth_texts(spark, prepared, table, truth)
     rows = [row for row in open_rows(spark, prepared) if row["column"] in truth]
     said = []
-    texts = _truths(spark, prepared, known, truth, rows)
+    keys = spark.createDataFrame([(key,) for key in {row["key"] for row in rows}], "key string")
+    known = {row["key"]: row for row in texts.join(F.broadcast(keys), "key").collect()}
     for row in rows:
         task = tasks[row["column"]]
-        found = truth_of(task, texts.get((row["column"], row["key"])))
+        found = truth_of(task, known[row["key"]][task.name]) if row["key"] in known else None
         if found is None:
             continue
         cell = Cell(found[0], read_value(row["value"]), is_answered=row["value"] is not None)
@@ -150,26 +147,22 @@ def import_truth(spark: SparkSession, job: EnrichJob, table: str, truth: Mapping
     return standing(spark, prepared)
 
 
-def _truths(
-    spark: SparkSession,
-    prepared: Prepared,
-    known: DataFrame,
-    truth: Mapping[str, str],
-    rows: Sequence[Mapping[str, Any]],
-) -> dict[tuple[str, str], str | None]:
-    """The truths of some rows as texts, by column and key."""
-    if not rows:
-        return {}
-    keys = spark.createDataFrame([(key,) for key in {row["key"] for row in rows}], "key string")
+def truth_texts(spark: SparkSession, prepared: Prepared, table: str, truth: Mapping[str, str]) -> DataFrame:
+    """A table of true values as texts: `key`, and one column for each that the job writes.
+
+    Raises:
+        DataContractError: the table lacks a column.
+        JobFileError: `truth` names a column that the job does not write.
+    """
+    if unknown := sorted(set(truth) - {task.name for task in prepared.tasks}):
+        known_names = ", ".join(task.name for task in prepared.tasks)
+        raise JobFileError(f"--column names {', '.join(unknown)}; this job writes {known_names}")
+    known = lake.read(spark, lake.place_of(table))
+    if missing := sorted({*prepared.job.key, *truth.values()} - set(known.columns)):
+        raise DataContractError(f"{table} lacks {', '.join(missing)}; it has {', '.join(known.columns)}")
     kinds = {field.name: field.dataType for field in known.schema}
-    texts = {name: text_of(lake.col(column), kinds[column]) for name, column in truth.items()}
-    named = known.select(
-        lake.key_json(prepared.job.key).alias("key"), *[text.alias(f"t{at}") for at, text in enumerate(texts.values())]
-    )
-    found: dict[tuple[str, str], str | None] = {}
-    for row in named.join(F.broadcast(keys), "key").collect():
-        found |= {(name, row["key"]): row[f"t{at}"] for at, name in enumerate(texts)}
-    return found
+    texts = [text_of(lake.col(column), kinds[column]).alias(name) for name, column in truth.items()]
+    return known.select(lake.key_json(prepared.job.key).alias("key"), *texts)
 
 
 def label(spark: SparkSession, job: EnrichJob, *, console: Console, reviewer: str, blind: bool = False) -> Reviewed:

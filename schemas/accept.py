@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from schemas.fields import Confidence, Declared, WrongField
 
@@ -33,13 +33,12 @@ class Promise(Declared):
         return f"precision {self.precision:g}{each} at assurance {self.assurance:g}"
 
 
-def _as_accept(value: Any) -> Any:
+def _which(value: Any) -> str:
     """Tell at once which of both is meant, so that a mistake in one is not explained by the other."""
-    if isinstance(value, dict):
-        return Promise.model_validate(value)
-    if not isinstance(value, Promise) and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError("takes a least confidence from 0 to 1, or {precision: …, assurance: …}")
-    return value
+    return "Promise" if isinstance(value, dict | Promise) else "float"
 
 
-Accept = Annotated[Confidence | Promise, BeforeValidator(_as_accept, json_schema_input_type=Confidence | Promise)]
+Accept = Annotated[
+    Annotated[Confidence, Tag("float")] | Annotated[Promise, Tag("Promise")],
+    Discriminator(_which),
+]

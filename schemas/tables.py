@@ -137,6 +137,17 @@ LOOKS: Final = {
     "looked_at": "timestamp",
 }
 
+# What people's verdicts say of a column's scores: `curves` is JSON, [label or null for all, kind, numbers].
+CALIBRATIONS: Final = {
+    "target": "string",
+    "column": "string",
+    "fingerprint": "string",
+    "curves": "string",
+    "rows": "int",
+    "told": "string",
+    "fitted_at": "timestamp",
+}
+
 # An answer with a note that begins so goes to review, however sure the model was.
 HOLDING_NOTES: Final = ("guard:", "invalid:", "at_limit:", "not_verbatim")
 

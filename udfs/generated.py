@@ -6,11 +6,11 @@ from functools import lru_cache
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import EnvironmentProblem
 from schemas.fields import Example
 from schemas.mix import Pairs
 from schemas.tasks import Clean, Match
 from udfs import noise
+from udfs.extras import need
 from udfs.variation import Asking
 
 if TYPE_CHECKING:
@@ -63,13 +63,7 @@ def check_faker() -> None:
     Raises:
         EnvironmentProblem: it is not installed.
     """
-    try:
-        import faker  # noqa: F401 - whether it can be imported is the question
-    except ImportError as problem:
-        raise EnvironmentProblem(
-            "Names and companies are made up by the package faker, which is not installed.",
-            hint="Install burnish with its extra `train`, or leave out the pairs " + ", ".join(NEEDS_FAKER) + ".",
-        ) from problem
+    need("faker", extra="train", what="names and companies", instead="leave out the pairs " + ", ".join(NEEDS_FAKER))
 
 
 @lru_cache(maxsize=len(LOCALES))

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from schemas.errors import EnvironmentProblem
 from schemas.fields import Example, ExamplePool
 from schemas.tasks import Classify
+from udfs.extras import need
 
 MOST_CANDIDATES = 100
 CANDIDATES_EACH = 5  # for each example that is wanted
@@ -129,13 +129,12 @@ def check_installed() -> None:
     Raises:
         EnvironmentProblem: it is not installed.
     """
-    try:
-        import sklearn  # noqa: F401 - whether it can be imported is the question
-    except ImportError as problem:
-        raise EnvironmentProblem(
-            "similar and diverse examples and preselected labels need the package scikit-learn, which is not installed",
-            hint="pip install 'burnish[evaluate]' on the driver and on every executor, or do without them",
-        ) from problem
+    need(
+        "sklearn",
+        extra="evaluate",
+        what="similar and diverse examples and preselected labels",
+        instead="do without them; on a cluster every executor needs it, too",
+    )
 
 
 def _joined(values: Sequence[str | None]) -> str:

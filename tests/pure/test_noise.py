@@ -100,7 +100,7 @@ def test_without_faker_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "faker", None)
     with pytest.raises(EnvironmentProblem, match="faker, which is not installed") as caught:
         check_faker()
-    assert "extra `train`" in caught.value.hint
+    assert "burnish[train]" in caught.value.hint
 
 
 def test_layouts_are_weighted_and_keep_braces() -> None:

@@ -161,7 +161,7 @@ def test_states_of_cells(spark: SparkSession, tmp_path: Path) -> None:
     rows = []
     for case, text, value, confidence, error, record in cases:
         stood = None if record is None else record["value"]
-        struct = None if record is None else Row(**{name: record[name] for name in META_FIELDS})
+        struct = None if record is None else Row(**{**{n: record[n] for n in META_FIELDS}, "raw_score": confidence})
         rows.append((case, text, value, confidence, error, struct, stood))
     ddl = (
         "id string, text string, topic string, topic_confidence double, topic_error string, topic_meta {}, stood string"

@@ -1,0 +1,161 @@
+"""`burnish calibrate`: from what people judged, how often an answer of each score is right."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.console import Group
+from rich.table import Table
+
+from jobs import lake
+from jobs.calibration import Calibration, Scored, calibrate, rows_missing
+from jobs.frames import SCORED_STATES, latest_frame
+from jobs.prepare import Prepared, prepare
+from jobs.scores import Cell, is_right, read_value, truth_of
+from jobs.store import answers_by_question
+from jobs.verdicts import truth_texts
+from schemas.errors import DataContractError
+from schemas.job import EnrichJob
+from schemas.options import RunOptions
+from schemas.tables import CALIBRATIONS, ddl
+from schemas.tasks import AnyTask
+from udfs.extras import need
+
+MOST_ROWS = 50_000
+FIGURES = ("auroc", "ece", "brier", "log_loss")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The calibrations made, by column."""
+
+    columns: tuple[Calibration, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+        return {one.column: {"rows": one.rows, "labels": _own(one), **one.told} for one in self.columns}
+
+    def render(self) -> Group:
+        """Return the facts for a terminal: each figure before and after."""
+        table = Table(title="on rows that were not fitted on: before, after", title_justify="left")
+        for heading in ("column", "form", "judged rows", "AUROC", "calibration error", "Brier", "log loss"):
+            table.add_column(heading, justify="left" if heading in ("column", "form") else "right")
+        for one in self.columns:
+            before, after = one.told["before"], one.told
+            figures = (f"{_figure(before[name])}, {_figure(after[name])}" for name in FIGURES)
+            form = one.told["kind"] + (f" ({len(_own(one))} labels by themselves)" if _own(one) else "")
+            table.add_row(one.column, form, f"{one.rows:,}", *figures)
+        return Group(table, "the next run writes confidences by it; nothing is asked again")
+
+
+def _own(one: Calibration) -> list[str]:
+    return [label for label in one.curves if label is not None]
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def calibrate_columns(
+    spark: SparkSession,
+    job: EnrichJob,
+    *,
+    truth_table: str | None = None,
+    truth: Mapping[str, str] | None = None,
+) -> Calibrated:
+    """Fit a map from score to the probability of being right for each column that has judged rows enough.
+
+    Args:
+        truth_table: a table of true values under the job's key; by default the verdicts of the review table count.
+        truth: its column of true values, by the column that the job writes.
+
+    Raises:
+        DataContractError: a column has too few judged rows, with how many more are needed.
+        EnvironmentProblem: scikit-learn is not installed.
+    """
+    need("sklearn", extra="evaluate", what="calibrations")
+    prepared = prepare(spark, job, options=RunOptions())
+    found: list[Calibration] = []
+    complaints: list[str] = []
+    for task, rows in _judged(spark, prepared, truth_table, truth or {}):
+        if missing := rows_missing(rows):
+            known = f"{task.name}: {len(rows)} judged rows, {sum(row.right for row in rows)} of them right, are too few"
+            complaints.append(f"{known}; about {missing} more are needed")
+        else:
+            found.append(calibrate(task.name, rows))
+    if complaints or not found:
+        raise DataContractError(
+            "; ".join(complaints) or "no row was judged yet",
+            hint="`burnish review sample` draws rows to judge; a calibration needs right ones and wrong ones",
+        )
+    prepared.store.create(spark, promises=True)
+    _record(spark, prepared, found)
+    return Calibrated(tuple(found))
+
+
+Judged = tuple[AnyTask, list[Scored]]
+
+
+def _judged(spark: SparkSession, prepared: Prepared, table: str | None, truth: Mapping[str, str]) -> list[Judged]:
+    if table is not None:
+        texts = truth_texts(spark, prepared, table, truth)
+        tasks = [(at, task) for at, task in enumerate(prepared.tasks) if task.name in truth]
+        return [(task, _by_truth(spark, prepared, texts, task, at)) for at, task in tasks]
+    found = [(task, _by_verdict(spark, prepared, task)) for task in prepared.tasks]
+    return [(task, rows) for task, rows in found if rows]
+
+
+def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask) -> list[Scored]:
+    frame = latest_frame(spark, prepared.store, prepared.job, task.name, prepared.cells.fingerprints[task.name])
+    if frame is None:
+        return []
+    mine = (F.col("frame") == frame.name) & (F.col("column") == task.name) & F.col("verdict").isNotNull()
+    judged = prepared.store.read(spark, "review").where(mine).select("question_id", "verdict")
+    return [_scored(row, row["verdict"] == "yes") for row in _with_answers(spark, prepared, judged).collect()]
+
+
+def _by_truth(spark: SparkSession, prepared: Prepared, texts: DataFrame, task: AnyTask, at: int) -> list[Scored]:
+    rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES)).select(
+        lake.key_json(prepared.job.key).alias("key"), F.col(f"_hash{at}").alias("question_id")
+    )
+    known = rows.join(texts.select("key", F.col(lake.quoted(task.name)).alias("truth")), "key")
+    found = []
+    for row in _with_answers(spark, prepared, known).limit(MOST_ROWS).collect():
+        truth = truth_of(task, row["truth"])
+        if truth is not None:
+            cell = Cell(truth[0], read_value(row["value"]), is_answered=row["value"] is not None)
+            found.append(_scored(row, is_right(task, cell)))
+    return found
+
+
+def _with_answers(spark: SparkSession, prepared: Prepared, rows: DataFrame) -> DataFrame:
+    fingerprints = sorted(set(prepared.cells.fingerprints.values()))
+    answers = answers_by_question(spark, prepared.store, fingerprints).where("status = 'ok' AND confidence IS NOT NULL")
+    return rows.join(answers.select("question_id", "value", "confidence", "label_mass"), "question_id")
+
+
+def _scored(row: Any, right: bool) -> Scored:
+    value = read_value(row["value"])
+    return Scored(row["confidence"], row["label_mass"], value if isinstance(value, str) else None, right)
+
+
+def _record(spark: SparkSession, prepared: Prepared, found: Sequence[Calibration]) -> None:
+    rows = []
+    for one in found:
+        curves = [(label, curve.kind, curve.numbers) for label, curve in one.curves.items()]
+        row = {
+            "target": prepared.job.target_place.text,
+            "column": one.column,
+            "fingerprint": prepared.cells.fingerprints[one.column],
+            "curves": json.dumps(curves, ensure_ascii=False),
+            "rows": one.rows,
+            "told": json.dumps(one.told, ensure_ascii=False),
+            "fitted_at": datetime.now(UTC),
+        }
+        rows.append(tuple(row[name] for name in CALIBRATIONS))
+    frame = spark.createDataFrame(rows, ddl(CALIBRATIONS))
+    lake.append(frame.coalesce(1), prepared.store.place("calibrations"))
