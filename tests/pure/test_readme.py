@@ -27,11 +27,12 @@ def test_the_tree_names_every_module() -> None:
 
 
 def test_the_files_of_all_kinds_are_such() -> None:
-    job_file, levers, mix_file, train_file, suite_file = blocks("yaml")
+    job_file, levers, mix_file, train_file, suite_file, promise = blocks("yaml")
     job = parse_job(job_file)
     assert [task.name for task in job.columns] == ["intent"]
     # they are lines of a column
     assert parse_job(job_file.rstrip() + "\n" + levers).columns[0].think
+    assert parse_job(job_file.replace("accept: 0.0", promise.partition("#")[0])).accept is not None
     mix = parse_file(mix_file, MixFile, file="mix.yaml")
     assert {source.kind for source in mix.sources} == set(MixFile.tags)
     assert len(parse_file(train_file, TrainFile, file="train.yaml").stages) == 2
