@@ -24,6 +24,7 @@ class Rule:
         thresholds: of the raw score, by label (None: of any label); None where nothing is promised. A label without a
             threshold is never written.
         members: key and question of the rows of the frame that the promise is about.
+        people: key, inputs_hash and `said`, the JSON of what a person gave or found right for a row with these inputs.
         calibration: how a score becomes a confidence; None where it is taken as it is.
         remarks: what a person should know of it.
     """
@@ -31,6 +32,7 @@ class Rule:
     least: float | None = None
     thresholds: Mapping[str | None, float] | None = None
     members: DataFrame | None = None
+    people: DataFrame | None = None
     calibration: Calibration | None = None
     remarks: tuple[str, ...] = ()
 
@@ -66,6 +68,17 @@ class Rule:
         same = (lake.key_json(job.key) == F.col(f"{name}_key")) & (F.col(f"_hash{at}") == F.col(f"{name}_question"))
         joined = rows.join(members, same, "left").drop(f"{name}_key", f"{name}_question")
         return joined.withColumn(name, F.coalesce(name, F.lit(False)))
+
+    def with_people(self, rows: DataFrame, job: EnrichJob, at: int, inputs_hash: Column) -> DataFrame:
+        """Add `_said<at>`: what a person said of a row's cell while its inputs were what they are now."""
+        name = f"_said{at}"
+        if self.people is None:
+            return rows.withColumn(name, F.lit(None).cast("string"))
+        people = self.people.select(
+            F.col("key").alias(f"{name}_key"), F.col("inputs_hash").alias(f"{name}_inputs"), F.col("said").alias(name)
+        )
+        same = (lake.key_json(job.key) == F.col(f"{name}_key")) & (inputs_hash == F.col(f"{name}_inputs"))
+        return rows.join(F.broadcast(people), same, "left").drop(f"{name}_key", f"{name}_inputs")
 
 
 def plain_rules(job: EnrichJob) -> dict[str, Rule]:

@@ -5,13 +5,14 @@ A cell's state is one word, sometimes with a reason after a colon:
     ask:new | ask:input | ask:fingerprint | ask:failed   a question is to be asked
     redecide       answered before; the acceptance declared now decides otherwise
     reference      the reference table knows the value
+    person         a person gave the value, or found the model's right
     kept           edited by somebody since burnish wrote it
     skip           nothing to ask, and that is not written yet
     done:<status>  stands as it should
 
 Reads columns of the source (and, under the prefix `_target_`, of a separate target); adds `_state0`, `_state1`, … with
-what they are made of, and makes of the cells to do one struct each: task (int), state, hash, question_id, old,
-old_meta, reference, was (the status on record).
+what they are made of, and makes of the cells to do one struct each: task (int), state, hash, asked (the question whose
+answer it would have), question_id (what is put on record), old, old_meta, reference, said, was (the status on record).
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from jobs import lake
 from jobs.acceptance import Rule, plain_rules
 from jobs.columns import broken_rule
 from jobs.source import TARGET, Scope
-from jobs.texts import input_hash, is_blank, text_of, type_tag, value_hash
+from jobs.texts import canonical, input_hash, is_blank, text_of, type_tag, value_hash
 from schemas.errors import PERMANENT_ROW_CODES, DataContractError
 from schemas.options import RunOptions
 from schemas.tables import HOLDING_NOTES, META_DDL
@@ -36,7 +37,8 @@ RECORDED = (
     "status", "fingerprint", "question_id", "inputs_after", "value_hash", "proposed", "notes",
     "raw_score", "label_mass", "promise",
 )  # fmt: skip
-WRITTEN_STATES = ("redecide", "reference", "kept", "skip")
+WRITTEN_STATES = ("redecide", "reference", "person", "kept", "skip")
+NOT_ASKED = ("reference", "person")  # notes of values that no model gave
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 SAME_CONFIDENCE = 1e-9
 ANSWERED = ("accepted", "unchanged", "review")
@@ -151,16 +153,19 @@ def with_cells(
     rows = rows.withColumns(read)
     for at, task in enumerate(scope.tasks):
         rows = rules[task.name].with_membership(rows, scope.job, at)
+        rows = rules[task.name].with_people(rows, scope.job, at, _inputs_hash(_View(scope, task, at)))
     return CellFrame(scope, fingerprints, rows.withColumns(decided), tuple(structs), rules)
 
 
 def _struct(view: _View, reference: Column) -> Column:
     hashed, state = F.col(f"_hash{view.at}"), F.col(f"_state{view.at}")
+    asked = F.when(state == "redecide", view.meta["question_id"]).otherwise(hashed)
     return F.struct(
         F.lit(view.at).alias("task"),
         state.alias("state"),
         hashed.alias("hash"),
-        F.when(state == "redecide", view.meta["question_id"]).otherwise(hashed).alias("question_id"),
+        asked.alias("asked"),
+        F.when(state == "person", _person_id(view)).otherwise(asked).alias("question_id"),
         view.value.alias("old"),
         F.to_json(view.whole_meta).alias("old_meta"),
         reference.alias("reference"),
@@ -168,6 +173,7 @@ def _struct(view: _View, reference: Column) -> Column:
         view.error.alias("was_error"),
         view.meta["question_id"].alias("was_question"),
         F.col(f"_framed{view.at}").alias("framed"),
+        F.col(f"_said{view.at}").alias("said"),
     )
 
 
@@ -187,6 +193,10 @@ def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options
     settled = settled & ~edited
     known_skip = (status == "skipped") | (status.isNull() if task.in_place else F.lit(False))
     state = F.when(edited & F.lit(not options.overwrite_edits), _done_or("kept", status))
+    said = F.col(f"_said{view.at}").isNotNull()
+    stands_by_person = said & status.isin(*ANSWERED, "undone") & (meta["question_id"] == _person_id(view)) & ~edited
+    state = state.when(F.coalesce(stands_by_person, F.lit(False)), F.concat(F.lit("done:"), status))
+    state = state.when(said & ~skip, F.lit("person"))
     # it waited for another version of the job, or somebody took an edit back: what was answered holds again
     stands = status.isin("pending", "kept") & ~edited
     state = state.when(stands & same_fingerprint & same_inputs, F.lit("redecide"))
@@ -203,6 +213,15 @@ def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options
     return state.otherwise(F.lit("ask:input"))
 
 
+def _person_id(view: _View) -> Column:
+    """What stands for the question of a value that a person gave."""
+    return F.concat(F.lit("person:"), F.sha2(F.col(f"_said{view.at}"), 256))
+
+
+def _inputs_hash(view: _View) -> Column:
+    return F.sha2(canonical(view.texts, view.tags), 256)
+
+
 def _done_or(name: str, status: Column) -> Column:
     return F.when(status == name, F.lit(f"done:{name}")).otherwise(F.lit(name))
 
@@ -215,7 +234,7 @@ def _flips(view: _View, rule: Rule) -> Column:
         # its guards are judged as they are declared now, whatever they were
         lasting = F.array_except(notes, F.array(*map(F.lit, DECLARED_GUARDS)))
         held_back = holds_back(lasting) | broken_rule(view.task, view.meta["proposed"], view.value).isNotNull()
-    by_reference = F.array_contains(notes, "reference")
+    by_reference = F.arrays_overlap(notes, F.array(*map(F.lit, NOT_ASKED)))
     scores = (view.meta["raw_score"], view.meta["label_mass"], view.proposed())
     passes = rule.passes(*scores)
     accepted = (view.meta["status"] == "accepted") & ~by_reference
@@ -270,6 +289,11 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
 def proposed_text(cells: CellFrame, at: int) -> Column:
     """The answer on record of each row, as a text."""
     return _View(cells.scope, cells.scope.tasks[at], at).proposed()
+
+
+def inputs_hash(cells: CellFrame, at: int) -> Column:
+    """The hash of each row's canonical inputs, whatever model or prompt they are shown in."""
+    return _inputs_hash(_View(cells.scope, cells.scope.tasks[at], at))
 
 
 def input_texts(cells: CellFrame, at: int) -> Column:

@@ -36,6 +36,8 @@ app.add_typer(review, name="review")
 Start = Annotated[str | None, typer.Option("--from", metavar="T", help="First moment of `source.time` (ISO, UTC).")]
 End = Annotated[str | None, typer.Option("--to", metavar="T", help="First moment of `source.time` that is too late.")]
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="COLUMN", help="Just this column; repeatable.")]
+Truth = Annotated[str | None, typer.Option("--truth", metavar="TABLE", help="True values under the job's key.")]
+TrueColumns = Annotated[list[str] | None, typer.Option("--column", metavar="X=Y", help="Its column Y holds what X is.")]
 Reask = Annotated[bool, typer.Option("--reask", help="Ask answered rows again where the job has changed.")]
 KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep old answers; ask only for new and changed rows.")]
 
@@ -56,6 +58,11 @@ def main() -> NoReturn:
         _tell(told)
         sys.exit(told.exit_code)
     sys.exit(0)
+
+
+def _check_pair(truth: str | None, named: dict[str, str]) -> None:
+    if (truth is None) != (not named):
+        raise JobFileError("--truth and `--column X=Y` go together: Y holds what X should be")
 
 
 def _told(problem: Exception) -> BurnishError:
@@ -310,22 +317,39 @@ def evaluate(
 @app.command()
 def calibrate(
     job: JobFile,
-    truth: Annotated[
-        str | None, typer.Option("--truth", metavar="TABLE", help="True values under the same key; else verdicts.")
-    ] = None,
-    column: Annotated[
-        list[str] | None, typer.Option("--column", metavar="X=Y", help="Column Y of it holds what X should be.")
-    ] = None,
+    truth: Truth = None,
+    column: TrueColumns = None,
     as_json: AsJson = False,
 ) -> None:
     """Make confidences say how often such an answer is right, from rows that people judged."""
     found, named = load(job), pairs_of(column)
-    if (truth is None) != (not named):
-        raise JobFileError("--truth and `--column X=Y` go together: Y holds what X should be")
+    _check_pair(truth, named)
     spark = session(found)
     from jobs.calibrate import calibrate_columns
 
     show(calibrate_columns(spark, found, truth_table=truth, truth=named), as_json)
+
+
+@app.command()
+def report(
+    job: JobFile,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The page; its facts go beside it as JSON.")
+    ] = Path("burnish-report.html"),
+    truth: Truth = None,
+    column: TrueColumns = None,
+    no_values: Annotated[bool, typer.Option("--no-values", help="Leave the texts of cells out.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write one page: what was written, how sure it is, where it was wrong, what to look at next."""
+    found, named = load(job), pairs_of(column)
+    _check_pair(truth, named)
+    spark = session(found)
+    from jobs.report import report as made
+
+    result = made(spark, found, truth_table=truth, truth=named, values=not no_values)
+    result.write(out)
+    show(result, as_json)
 
 
 @app.command()

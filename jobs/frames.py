@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs import lake
-from jobs.cells import CellFrame, input_texts, proposed_text
+from jobs.cells import CellFrame, input_texts, inputs_hash, proposed_text
 from jobs.promise import MOST_CANDIDATES
 from jobs.store import Store, answers_by_question
 from schemas.errors import DataContractError
@@ -106,6 +106,7 @@ def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: 
         lake.key_json(cells.scope.job.key).alias("key"),
         F.col(f"_hash{at}").alias("question_id"),
         input_texts(cells, at).alias("inputs"),
+        inputs_hash(cells, at).alias("inputs_hash"),
     )
     found = (
         wanted.join(answers, "question_id")
@@ -117,6 +118,7 @@ def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: 
             F.col("nth").alias("place"),
             "key",
             "question_id",
+            "inputs_hash",
             "inputs",
             "value",
             "score",

@@ -73,13 +73,15 @@ def judge(wanted: DataFrame, answers: DataFrame, cells: CellFrame) -> DataFrame:
         F.struct("status", "value", "confidence", "label_mass", "scores", "error", "model", "notes",
                  "prompt_tokens", "completion_tokens", "answered_run", "answered_at").alias("a"),
     )  # fmt: skip
-    joined = wanted.join(known, F.col("question_id") == F.col("a_question"), "left").drop("a_question")
+    joined = wanted.join(known, F.col("asked") == F.col("a_question"), "left").drop("a_question")
     # {"v":…} without its wrapping is the value as JSON
     wrapped = F.to_json(F.struct(F.col("reference").alias("v")))
     by_reference = F.substr(wrapped, F.lit(6), F.length(wrapped) - 6)
     joined = joined.withColumn(
         "json",
-        F.when(F.col("state") == "reference", by_reference).when(F.col("a.status") == "ok", F.col("a.value")),
+        F.when(F.col("state") == "reference", by_reference)
+        .when(F.col("state") == "person", F.col("said"))
+        .when(F.col("a.status") == "ok", F.col("a.value")),
     )
     judgements = [Judgement(cells, at) for at in range(len(cells.scope.tasks))]
     joined = joined.withColumn("new", _per_task([j.text(F.col("json")) for j in judgements]))
@@ -107,6 +109,10 @@ def _status(cells: CellFrame) -> Column:
     status = F.when(state == "kept", "kept").when(state == "skip", "skipped")
     status = status.when((state == "reference") & F.col("guard").isNotNull(), "review")
     status = status.when(state == "reference", "accepted")
+    # of the guards, a person's value is held by one: that it is a value of the column's type
+    status = status.when((state == "person") & (F.col("guard") == "guard:type"), "review")
+    status = status.when((state == "person") & ~(in_place & F.col("new").eqNullSafe(F.col("old"))), "accepted")
+    status = status.when(state == "person", "unchanged")
     status = status.when(F.col("a.status").isNull(), "pending").when(F.col("a.status") == "failed", "failed")
     status = status.when(in_place & F.col("new").eqNullSafe(F.col("old")) & F.col("guard").isNull(), "unchanged")
     return status.when(held_back | ~passes, "review").otherwise("accepted")
@@ -135,15 +141,20 @@ def _judged(cells: CellFrame) -> Column:
     # a new column holds accepted values only; in place the cell stays as it was
     empties = status.isin("review", "skipped", "failed") & ~in_place
     answered = F.col("a.status") == "ok"
-    by_reference = F.col("state") == "reference"
+    by_person = F.col("state") == "person"
+    # where a person found the model's answer right, it keeps its score
+    unscored = (F.col("state") == "reference") | (
+        by_person & ~F.coalesce(F.col("a.value") == F.col("said"), F.lit(False))
+    )
     notes = F.concat(
-        F.coalesce(F.col("a.notes"), F.array().cast("array<string>")),
+        F.coalesce(F.when(~unscored, F.col("a.notes")), F.array().cast("array<string>")),
         F.when(F.col("guard").isNotNull(), F.array("guard")).otherwise(F.array().cast("array<string>")),
-        F.when(by_reference, F.array(F.lit("reference"))).otherwise(F.array().cast("array<string>")),
+        F.when(F.col("state").isin(*cells_.NOT_ASKED), F.array("state")).otherwise(F.array().cast("array<string>")),
     )
     task_fingerprint = _per_task([F.lit(cells.fingerprints[task.name]) for task in tasks])
     confidence = _per_task([cells.rules[task.name].confidence(*_scores()) for task in tasks])
     promised = _per_task([cells.rules[task.name].promised(F.col("framed")) for task in tasks])
+    passes = _per_task([cells.rules[task.name].passes(*_scores()) for task in tasks])
     proposed = F.when(answered & ~accepted, F.col("new"))
     return F.struct(
         status.alias("status"),
@@ -155,19 +166,19 @@ def _judged(cells: CellFrame) -> Column:
         F.col("old_meta"),
         F.col("hash"),
         F.when(status == "failed", F.col("a.error")).alias("error"),
-        F.when(~by_reference, confidence).alias("confidence"),
+        F.when(~unscored, confidence).alias("confidence"),
         F.col("a.scores").alias("scores"),
         F.when(match, F.col("a.scores")["score"]).alias("score"),
         proposed.alias("proposed"),
         F.col("question_id"),
         task_fingerprint.alias("fingerprint"),
-        F.col("a.confidence").alias("raw_score"),
-        F.col("a.label_mass").alias("label_mass"),
-        F.col("a.model").alias("model"),
+        F.when(~unscored, F.col("a.confidence")).alias("raw_score"),
+        F.when(~unscored, F.col("a.label_mass")).alias("label_mass"),
+        F.when(~unscored, F.col("a.model")).alias("model"),
         F.col("a.prompt_tokens").alias("prompt_tokens"),
         F.col("a.completion_tokens").alias("completion_tokens"),
         F.col("a.answered_run").alias("answered_run"),
         F.col("a.answered_at").alias("answered_at"),
         notes.alias("notes"),
-        F.when(accepted & ~by_reference, promised).alias("promise"),
+        F.when(accepted & ~unscored & (~by_person | passes), promised).alias("promise"),
     )

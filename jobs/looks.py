@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import Row, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs import lake
@@ -19,7 +19,8 @@ from jobs.store import Store
 from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tables import LOOKS, ddl
-from schemas.tasks import AnyTask
+from schemas.tasks import Answer, AnyTask, Classify, Impute
+from udfs.parse import dumps
 
 RIGHT = "yes"  # every other verdict, a skipped row included, counts against the model
 
@@ -57,6 +58,8 @@ def rules_of(
         looks: test what has not been tested yet and put it on record; else the last test stands.
     """
     found = {task.name: _rule(spark, store, job, task, fingerprints[task.name], looks=looks) for task in job.columns}
+    if store.exists(spark, "review"):
+        found = {task.name: _with_people(spark, store, job, task, found[task.name]) for task in job.columns}
     for name, row in _calibrations(spark, store, job).items():
         rule, rows = found[name], row["rows"]
         if row["fingerprint"] == fingerprints[name]:
@@ -68,6 +71,22 @@ def rules_of(
             calibration = None
         found[name] = replace(rule, calibration=calibration, remarks=(*rule.remarks, told))
     return found
+
+
+def _with_people(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, rule: Rule) -> Rule:
+    """Add what people said of this column's cells, whichever model or frame they looked at."""
+    mine = (F.col("target") == job.target_place.text) & (F.col("column") == task.name)
+    said = F.coalesce("correction", F.when(F.col("verdict") == RIGHT, F.col("value")))
+    rows = store.read(spark, "review").where(mine & F.col("inputs_hash").isNotNull()).withColumn("said", said)
+    newest = Window.partitionBy("key", "inputs_hash").orderBy(F.col("reviewed_at").desc(), F.col("frame").desc())
+    rows = rows.where(F.col("said").isNotNull()).withColumn("nth", F.row_number().over(newest)).where("nth = 1")
+    remarks = rule.remarks
+    if task.example_words is not None and isinstance(task, Classify | Impute | Answer):
+        allowed = F.col("said").isin([dumps(word) for word in (*task.example_words, None)])
+        if refused := rows.where(~allowed).count():
+            told = f"{task.name}: {refused} answers that people gave are none of the labels now, and are not written"
+            remarks, rows = (*remarks, told), rows.where(allowed)
+    return replace(rule, people=rows.select("key", "inputs_hash", "said"), remarks=remarks)
 
 
 def _calibrations(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, Row]:

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.acceptance import CARRIED, PROMISED
-from jobs.cells import CellFrame
+from jobs.cells import NOT_ASKED, CellFrame
 from jobs.merge import KEPT_META
 
 
@@ -18,6 +18,7 @@ class ColumnOutcome:
 
     statuses: dict[str, int] = field(default_factory=dict)
     references: int = 0
+    people: int = 0
     changed: int = 0
     promised: int = 0
     carried: int = 0
@@ -31,7 +32,8 @@ class ColumnOutcome:
         """Add one group of staged cells."""
         count, status = int(row["count"]), str(row["status"])
         self.statuses[status] = self.statuses.get(status, 0) + count
-        self.references += count if row["reference"] else 0
+        self.references += count if row["source"] == "reference" else 0
+        self.people += count if row["source"] == "person" else 0
         self.changed += count if row["changed"] else 0
         self.promised += count if row["promise"] == PROMISED else 0
         self.carried += count if row["promise"] == CARRIED else 0
@@ -40,7 +42,7 @@ class ColumnOutcome:
             self.meant[status] = self.meant.get(status, 0) + count
         if row["bin"] is not None:
             self.bins[int(row["bin"])] += count
-        elif status in ("accepted", "unchanged", "review") and not row["reference"]:
+        elif status in ("accepted", "unchanged", "review") and not row["source"]:
             self.unscored += count
 
     def add(self, other: "ColumnOutcome") -> None:
@@ -49,6 +51,7 @@ class ColumnOutcome:
             for status, count in theirs.items():
                 mine[status] = mine.get(status, 0) + count
         self.references += other.references
+        self.people += other.people
         self.changed += other.changed
         self.promised += other.promised
         self.carried += other.carried
@@ -93,13 +96,13 @@ def changes(cell: Column) -> Column:
 
 def outcome(staged: DataFrame, cells: CellFrame) -> Published:
     """Count what was staged: per column the statuses, the reference hits, the confidences in ten bins."""
-    tasks = cells.scope.tasks
+    tasks, not_asked = cells.scope.tasks, F.array(*map(F.lit, NOT_ASKED))
     entries = F.array(
         *[
             F.struct(
                 F.lit(at).alias("task"),
                 F.col(f"c{at}.status").alias("status"),
-                F.coalesce(F.array_contains(F.col(f"c{at}.notes"), "reference"), F.lit(False)).alias("reference"),
+                F.get(F.array_intersect(F.col(f"c{at}.notes"), not_asked), F.lit(0)).alias("source"),
                 changes(F.col(f"c{at}")).alias("changed"),
                 F.col(f"c{at}.promise").alias("promise"),
                 F.col(f"c{at}.noop").alias("noop"),

@@ -1,5 +1,8 @@
 """`burnish purge`: one row's text out of burnish's own tables, and what is left to do until it is out of their files.
 
+A drawn row that goes leaves a gap in its frame's draw: labels beyond it count no more, so that a promise may need a new
+frame.
+
 The target itself is the user's: nothing of it is touched. Questions are stored by the hash of their inputs, so that an
 answer may serve rows of other keys too; it goes all the same, and those rows are asked again when they change.
 """
@@ -52,7 +55,7 @@ class Purged:
 
 
 def purge(spark: SparkSession, job: EnrichJob, *, key: Mapping[str, str]) -> Purged:
-    """Delete what burnish keeps of one row: questions, answers, changes and staged values.
+    """Delete what burnish keeps of one row: questions, answers, changes, staged values and people's verdicts.
 
     Args:
         key: the row's key columns with their values as text.
@@ -73,6 +76,8 @@ def purge(spark: SparkSession, job: EnrichJob, *, key: Mapping[str, str]) -> Pur
         "questions": (store.place("questions"), is_asked),
         "answers": (store.place("answers"), is_asked),
         "changes": (store.place("changes"), is_logged),
+        "review": (store.place("review"), is_logged),
+        "framed": (store.place("framed"), _has_key(spark, job, key) & F.col("frame").isin(_frames(spark, job, store))),
         "staged": (staged, _is_row([f"k{at}" for at in range(len(job.key))], job, key)),
     }
     there = {name: one for name, one in deletes.items() if lake.exists(spark, one[0])}
@@ -109,6 +114,11 @@ def _questions(spark: SparkSession, job: EnrichJob, store: Store, key: Mapping[s
             if f"{task.name}_meta" in target.columns:
                 found |= _distinct(row, lake.col(f"{task.name}_meta")["question_id"])
     return sorted(found)
+
+
+def _frames(spark: SparkSession, job: EnrichJob, store: Store) -> list[str]:
+    frames = store.read(spark, "frames").where(F.col("target") == job.target_place.text)
+    return sorted(_distinct(frames, F.col("frame")))
 
 
 def _distinct(rows: DataFrame, question: Column) -> set[str]:

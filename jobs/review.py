@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from rich.table import Table
 
 from jobs import lake
-from jobs.frames import draw, latest_frame, open_frame
+from jobs.frames import Frame, draw, latest_frame, open_frame
 from jobs.prepare import Prepared, prepare
 from jobs.scores import read_value
 from jobs.store import Store
@@ -93,21 +93,25 @@ def _chosen(prepared: Prepared, columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(columns or promised or names)
 
 
-def standing(spark: SparkSession, prepared: Prepared) -> Reviewed:
-    """Count what of each column's newest frame is drawn and judged."""
-    found: dict[str, dict[str, Any]] = {}
+def newest_frames(spark: SparkSession, prepared: Prepared) -> dict[str, Frame]:
+    """Each column's newest frame, where it has one."""
+    found = {}
     for task in prepared.tasks:
         fingerprint = prepared.cells.fingerprints[task.name]
         frame = latest_frame(spark, prepared.store, prepared.job, task.name, fingerprint)
-        if frame is None:
-            continue
-        drawn = _drawn(spark, prepared.store, frame.name, task.name)
-        row = drawn.agg(
-            F.count("*").alias("drawn"),
-            F.count("verdict").alias("judged"),
-            F.count_if(F.col("verdict") == "yes").alias("right"),
-        ).collect()[0]
-        found[task.name] = {"frame": frame.name, "rows": frame.rows, **row.asDict()}
+        if frame is not None:
+            found[task.name] = frame
+    return found
+
+
+def standing(spark: SparkSession, prepared: Prepared) -> Reviewed:
+    """Count what of each column's newest frame is drawn and judged."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, frame in newest_frames(spark, prepared).items():
+        drawn = _drawn(spark, prepared.store, frame.name, name)
+        right = F.count_if(F.col("verdict") == "yes").alias("right")
+        row = drawn.agg(F.count("*").alias("drawn"), F.count("verdict").alias("judged"), right).collect()[0]
+        found[name] = {"frame": frame.name, "rows": frame.rows, **row.asDict()}
     return Reviewed(found)
 
 

@@ -239,6 +239,7 @@ class Night:
             "promised": outcome.promised,
             "carried": outcome.carried,
             "from_reference": outcome.references,
+            "from_people": outcome.people,
             "changed_under_way": outcome.lost,
             "not_scored": outcome.unscored,
             "confidence_bins": outcome.bins,

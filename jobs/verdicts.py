@@ -1,7 +1,6 @@
 """What people say of drawn rows: from a sheet, from a table of true values, or typed at a terminal."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 from schemas.tasks import AnyTask
+from udfs.parse import dumps
 
 SHEET = ("frame", "column", "place", "inputs", "answer", "verdict", "correction")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take a cell's text for
@@ -114,7 +114,7 @@ def corrected(task: AnyTask, verdict: str, correction: str) -> str | None:
     if found is None or (allowed is not None and isinstance(found[0], str) and found[0] not in allowed):
         takes = f"; it takes {', '.join(sorted(allowed))}" if allowed else ""
         raise ValueError(f"the correction is no answer of a {task.task}{takes}")
-    return json.dumps(found[0], ensure_ascii=False)
+    return dumps(found[0])
 
 
 def import_truth(spark: SparkSession, job: EnrichJob, table: str, truth: Mapping[str, str]) -> Reviewed:
@@ -141,7 +141,7 @@ def import_truth(spark: SparkSession, job: EnrichJob, table: str, truth: Mapping
             continue
         cell = Cell(found[0], read_value(row["value"]), is_answered=row["value"] is not None)
         right = is_right(task, cell)
-        correction = None if right else json.dumps(found[0], ensure_ascii=False)
+        correction = None if right else dumps(found[0])
         said.append(Said(row["frame"], row["column"], row["place"], "yes" if right else "no", correction))
     apply(spark, prepared, said, reviewer=table)
     return standing(spark, prepared)
@@ -214,7 +214,7 @@ def _own_answer(console: Console, task: AnyTask, row: Mapping[str, Any]) -> Said
     if found is None:
         return Said(row["frame"], row["column"], row["place"], "skip")
     right = is_right(task, Cell(found[0], read_value(row["value"]), is_answered=row["value"] is not None))
-    own = None if right else json.dumps(found[0], ensure_ascii=False)
+    own = None if right else dumps(found[0])
     return Said(row["frame"], row["column"], row["place"], "yes" if right else "no", own)
 
 

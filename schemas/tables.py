@@ -107,7 +107,8 @@ FRAMED: Final = {
     "place": "string",
 }
 
-# One row per drawn cell, in the order of the draw. `value` and `correction` are JSON as in `answers`.
+# One row per drawn cell, in the order of the draw. `value` and `correction` are JSON as in `answers`; `inputs_hash` is
+# of the canonical inputs alone, so that what a person said outlives model and prompt.
 REVIEW: Final = {
     "frame": "string",
     "target": "string",
@@ -115,6 +116,7 @@ REVIEW: Final = {
     "place": "int",
     "key": "string",
     "question_id": "string",
+    "inputs_hash": "string",
     "inputs": "array<string>",
     "value": "string",
     "score": "double",

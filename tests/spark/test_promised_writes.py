@@ -10,7 +10,8 @@ from rich.console import Console
 
 from jobs.plan import plan
 from jobs.prepare import prepare
-from jobs.review import sample, standing
+from jobs.purge import purge
+from jobs.review import Said, apply, open_rows, sample, standing
 from jobs.verdicts import import_sheet, import_truth, label, write_sheet
 from schemas.errors import JobFileError
 from schemas.options import RunOptions
@@ -62,10 +63,14 @@ def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
     result = tickets.run(declared)
     assert not tickets.endpoint.taken()
     rows = tickets.rows()
-    written = [row for row in rows.values() if row["topic"] is not None]
+    written = [row for row in rows.values() if row["topic_meta"]["promise"] is not None]
     assert len(written) >= ROWS / 2
     assert sum(row["topic"] == "refund" for row in written) / len(written) >= PROMISE["precision"]
     assert {row["topic_meta"]["promise"] for row in written} == {"promised"}
+    # what people corrected is written, too, and no promise of the model's
+    corrected = [row for row in rows.values() if row["topic"] is not None and row["topic_meta"]["promise"] is None]
+    assert corrected
+    assert {(row["topic"], *row["topic_meta"]["notes"]) for row in corrected} == {("refund", "person")}
     assert result.columns["topic"]["promised"] == len(written)
     assert "holds from score" in result.as_dict()["remarks"][-1]
     again = tickets.run(declared)
@@ -82,7 +87,8 @@ def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
     sample(tickets.spark, declared, rows=80, new_frame=True)
     import_truth(tickets.spark, declared, tickets.path, {"topic": "truth"})
     tickets.run(declared)
-    assert {row["topic_meta"]["promise"] for row in tickets.rows().values() if row["topic"]} == {"promised"}
+    assert {row["topic_meta"]["promise"] for row in tickets.rows().values() if row["topic"]} == {"promised", None}
+    assert tickets.rows()[200]["topic_meta"]["promise"] == "promised"
 
 
 def test_more_labels_are_another_look_and_a_plan_takes_none(tickets: Shop) -> None:
@@ -91,7 +97,7 @@ def test_more_labels_are_another_look_and_a_plan_takes_none(tickets: Shop) -> No
     judged(tickets, declared, rows=5)
     looks = lambda: tickets.store(declared).read(tickets.spark, "looks").orderBy("look").collect()  # noqa: E731
     first = tickets.run(declared)
-    assert counts(first, "topic") == {"review": ROWS}
+    assert first.columns["topic"]["promised"] == 0
     assert "no threshold proves precision 0.8" in first.as_dict()["remarks"][-1]
     judged(tickets, declared, rows=60)
     told = plan(tickets.spark, declared, options=RunOptions()).remarks[-1]
@@ -110,7 +116,9 @@ def test_a_promise_that_cannot_be_kept_writes_nothing(tickets: Shop) -> None:
     tickets.run(declared)
     judged(tickets, declared, rows=40)
     result = tickets.run(declared)
-    assert counts(result, "topic") == {"review": ROWS}
+    # what people corrected is written, nothing of the model's
+    assert counts(result, "topic") == {"accepted": 40, "review": ROWS - 40}
+    assert {row["topic"] for row in tickets.rows().values()} == {"refund", None}
 
 
 def test_labels_by_themselves(tickets: Shop) -> None:
@@ -187,3 +195,57 @@ def test_a_person_answers_at_the_terminal(tickets: Shop, monkeypatch: pytest.Mon
     rows = tickets.store(declared).read(tickets.spark, "review").orderBy("place").collect()
     assert rows[4]["verdict"] == ("yes" if json.loads(rows[4]["value"]) == "refund" else "no")
     assert rows[5]["verdict"] == "skip"
+
+
+def test_what_a_person_said_wins_over_the_model(tickets: Shop) -> None:
+    declared = job(tickets).model_copy(update={"accept": 0.0})
+    tickets.run(declared)
+    sample(tickets.spark, declared, rows=ROWS)
+    prepared = prepare(tickets.spark, declared, options=RunOptions())
+    wrong = next(row for row in open_rows(tickets.spark, prepared) if row["value"] == '"other"')
+    right = next(row for row in open_rows(tickets.spark, prepared) if row["value"] == '"refund"')
+    apply(
+        tickets.spark, prepared, reviewer="somebody",
+        said=[
+            Said(wrong["frame"], "topic", wrong["place"], "no", '"delivery"'),
+            Said(right["frame"], "topic", right["place"], "yes"),
+        ],
+    )  # fmt: skip
+    ids = [json.loads(row["key"])["id"] for row in (wrong, right)]
+    tickets.endpoint.taken()
+    result = tickets.run(declared)
+    assert not tickets.endpoint.taken()
+    assert result.columns["topic"]["from_people"] == 2
+    rows = tickets.rows()
+    assert [rows[key]["topic"] for key in ids] == ["delivery", "refund"]
+    assert {rows[key]["topic_meta"]["notes"][-1] for key in ids} == {"person"}
+    assert [rows[key]["topic_confidence"] is None for key in ids] == [True, False]
+    assert not tickets.run(declared).prepared.writes
+    # it outlives the prompt, and lapses with the row's input
+    tickets.sql(f"UPDATE {{t}} SET text = 'ticket no 1 .' WHERE id = {ids[1]}")
+    other = declared.model_copy(
+        update={"columns": (declared.columns[0].model_copy(update={"instructions": "Think."}),)}
+    )
+    tickets.run(other, reask=True)
+    rows = tickets.rows()
+    assert [rows[key]["topic"] for key in ids] == ["delivery", "refund"]
+    assert rows[ids[0]]["topic_meta"]["notes"] == ["person"]
+    assert "person" not in rows[ids[1]]["topic_meta"]["notes"]
+    # a label that is none any more is told, not written
+    fewer = tickets.job({**TOPIC, "labels": ["refund", "other"]}, accept=0.0)
+    told = tickets.run(fewer, reask=True).as_dict()["remarks"]
+    assert any("1 answers that people gave are none of the labels now" in remark for remark in told)
+    assert tickets.rows()[ids[0]]["topic"] == "other"
+
+
+def test_a_purged_row_is_out_of_frame_and_review(tickets: Shop) -> None:
+    declared = job(tickets)
+    tickets.run(declared)
+    sample(tickets.spark, declared, rows=3)
+    store = tickets.store(declared)
+    key = json.loads(store.read(tickets.spark, "review").where("place = 2").first()["key"])["id"]
+    found = purge(tickets.spark, declared, key={"id": str(key)})
+    assert (found.rows["review"], found.rows["framed"]) == (1, 1)
+    for table in ("review", "framed"):
+        left = store.read(tickets.spark, table).select("key").collect()
+        assert key not in [json.loads(row["key"])["id"] for row in left]

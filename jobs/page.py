@@ -1,0 +1,95 @@
+"""A report as one HTML page: no script, nothing from the network, every text escaped, pictures inside."""
+
+import importlib.resources
+import io
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment
+from markupsafe import Markup
+
+from udfs.extras import need
+
+if TYPE_CHECKING:
+    from jobs.report import ColumnReport, Report
+
+# no picture of the page is drawn by anything that could run; it says so to the browser, too
+INK, ACCEPTED, WAITING, LINE = "#8a8f98", "#2f8f6b", "#c98a2b", "#4a7fd6"
+
+
+def page(report: "Report") -> str:
+    """Return the page.
+
+    Raises:
+        EnvironmentProblem: matplotlib is not installed.
+    """
+    need("matplotlib", extra="evaluate", what="reports")
+    template = importlib.resources.files("jobs").joinpath("report.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    pictures = {one.name: _pictures(one) for one in report.columns}
+    return environment.from_string(template).render(report=report, pictures=pictures)
+
+
+def _pictures(one: "ColumnReport") -> list[Markup]:
+    found = [_drawn("Confidence of the answers", "confidence", "cells", lambda axes: _histogram(axes, one))]
+    if one.reliability:
+        found.append(
+            _drawn("Are they right as often as they say?", "confidence", "share right", lambda axes: _curve(axes, one))
+        )
+    if one.risk:
+        found.append(
+            _drawn("What the surest answers cost", "share of rows kept", "share wrong", lambda axes: _risks(axes, one))
+        )
+    return found
+
+
+def _histogram(axes: Any, one: "ColumnReport") -> None:
+    width = 1 / len(one.bins)
+    places = [at * width for at in range(len(one.bins))]
+    written, waiting = [pair[0] for pair in one.bins], [pair[1] for pair in one.bins]
+    axes.bar(places, written, width * 0.9, align="edge", color=ACCEPTED, label="written or unchanged")
+    axes.bar(places, waiting, width * 0.9, bottom=written, align="edge", color=WAITING, label="in review")
+    axes.legend(frameon=False, labelcolor=INK)
+
+
+def _curve(axes: Any, one: "ColumnReport") -> None:
+    places = [part["confidence"] for part in one.reliability]
+    shares = [part["right"] for part in one.reliability]
+    below = [max(0.0, part["right"] - part["low"]) for part in one.reliability]
+    above = [max(0.0, part["high"] - part["right"]) for part in one.reliability]
+    axes.plot([0, 1], [0, 1], linestyle="--", color=INK, linewidth=0.8)
+    axes.errorbar(places, shares, yerr=[below, above], fmt="o-", color=LINE, ecolor=INK, capsize=2)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+
+
+def _risks(axes: Any, one: "ColumnReport") -> None:
+    axes.plot([share for share, _ in one.risk], [wrong for _, wrong in one.risk], color=LINE)
+    if one.promised is not None:
+        axes.plot(*one.promised, "D", color=ACCEPTED)
+        axes.annotate("promised", one.promised, xytext=(4, 6), textcoords="offset points", color=INK)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+
+
+def _drawn(title: str, across: str, up: str, draw: Any) -> Markup:
+    """One picture as SVG; its colours read on light and on dark."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        axes.set_title(title, color=INK, fontsize=10)
+        axes.set_xlabel(across, color=INK)
+        axes.set_ylabel(up, color=INK)
+        axes.tick_params(colors=INK)
+        axes.patch.set_alpha(0)
+        for edge in axes.spines.values():
+            edge.set_color(INK)
+        draw(axes)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    return Markup(text[text.index("<svg") :])  # noqa: S704 - numbers and our own words

@@ -1,0 +1,293 @@
+"""`burnish report`: what a job wrote, how sure it is and where it was wrong, as one page that opens from disk."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.table import Table
+
+from jobs import lake
+from jobs.calibration import Scored, measured
+from jobs.cells import input_texts, proposed_text
+from jobs.frames import SCORED_STATES
+from jobs.page import page
+from jobs.prepare import Prepared, prepare, remarks
+from jobs.review import newest_frames, shown
+from jobs.scores import Cell, is_right, read_value, truth_of
+from jobs.source import TARGET
+from jobs.status import last_runs, status
+from jobs.store import answers_by_question
+from jobs.verdicts import truth_texts
+from schemas.accept import Promise
+from schemas.errors import JobFileError
+from schemas.job import EnrichJob
+from schemas.options import RunOptions
+from schemas.tasks import AnyTask
+
+MOST_SHOWN = 20
+MOST_JUDGED = 50_000
+MOST_KINDS = 15
+BINS = 20
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One judged row, with its texts."""
+
+    key: str
+    inputs: str
+    answer: str
+    right: bool
+    confidence: float | None
+    correction: str | None = None
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """What is known of one column.
+
+    Attributes:
+        bins: cells by confidence, from 0 to 1, accepted ones and others.
+        reliability: of judged rows by confidence, with 95 % intervals; see `jobs.calibration.measured`.
+        risk: pairs of the share of judged rows kept, the surest first, and the share of them that is wrong.
+        kinds: of mistakes: answer, what was right, how often.
+        mistakes: the surest of them. `to_review`: the least sure that wait.
+    """
+
+    name: str
+    task: str
+    statuses: Mapping[str, int]
+    bins: Sequence[tuple[int, int]]
+    judged: int
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    reliability: Sequence[Mapping[str, Any]] = ()
+    risk: Sequence[tuple[float, float]] = ()
+    promised: tuple[float, float] | None = None
+    kinds: Sequence[tuple[str, str, int]] = ()
+    mistakes: Sequence[Judged] = ()
+    to_review: Sequence[Judged] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """One page; in a notebook it shows itself."""
+
+    target: str
+    model: str
+    remarks: tuple[str, ...]
+    runs: tuple[dict[str, Any], ...]
+    columns: tuple[ColumnReport, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+        return json.loads(json.dumps(vars(self), default=vars))  # type: ignore[no-any-return]
+
+    def html(self) -> str:
+        """Return the page."""
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def render(self) -> Table:
+        """Return a summary for a terminal."""
+        table = Table(title=self.target, title_justify="left")
+        for heading in ("column", "accepted", "review", "judged", "right"):
+            table.add_column(heading, justify="left" if heading == "column" else "right")
+        for one in self.columns:
+            right = one.figures.get("right")
+            counts = (f"{one.statuses.get(status, 0):,}" for status in ("accepted", "review"))
+            table.add_row(one.name, *counts, f"{one.judged:,}", "" if right is None else f"{right:.1%}")
+        return table
+
+    def write(self, file: Path) -> None:
+        """Write the page, and the same facts as JSON beside it.
+
+        Raises:
+            JobFileError: a file cannot be written.
+        """
+        try:
+            file.write_text(self.html(), encoding="utf-8")
+            text = json.dumps(self.as_dict(), ensure_ascii=False, indent=2)
+            file.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        except OSError as problem:
+            raise JobFileError(f"{file}: cannot be written: {problem.strerror}") from problem
+
+
+def report(
+    spark: SparkSession,
+    job: EnrichJob,
+    *,
+    truth_table: str | None = None,
+    truth: Mapping[str, str] | None = None,
+    values: bool = True,
+) -> Report:
+    """Read what stands in the target and what people judged of it.
+
+    Args:
+        truth_table: a table of true values under the job's key, instead of people's verdicts.
+        truth: its column of true values, by the column that the job writes.
+        values: whether cells' texts may stand on the page.
+
+    Raises:
+        DataContractError: a table or column is missing.
+    """
+    prepared = prepare(spark, job, options=RunOptions())
+    texts = None if truth_table is None else truth_texts(spark, prepared, truth_table, truth or {})
+    known = status(spark, job).columns
+    columns = []
+    for at, task in enumerate(prepared.tasks):
+        if texts is None:
+            judged = _by_verdict(spark, prepared, task)
+        else:
+            judged = _by_truth(spark, prepared, texts, at) if task.name in (truth or {}) else []
+        columns.append(_column(prepared, at, known.get(task.name, {}), judged, values=values))
+    runs = [_run(row["run_id"], row["last"]["state"], found) for row, found in last_runs(spark, job, most=2)]
+    return Report(job.target_place.text, job.model.text, tuple(remarks(prepared)), tuple(runs), tuple(columns))
+
+
+def _run(run_id: str, state: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("rows", "questions", "failed", "prompt_tokens", "completion_tokens", "seconds", "cached_share")
+    changed = {name: one.get("changed") for name, one in found.get("columns", {}).items()}
+    return {"run": run_id, "state": state, "changed": changed} | {name: found.get(name) for name in names}
+
+
+def _column(
+    prepared: Prepared, at: int, statuses: Mapping[str, int], judged: Sequence[Judged], *, values: bool
+) -> ColumnReport:
+    task = prepared.tasks[at]
+    scored = [one for one in judged if one.confidence is not None]
+    wrong = sorted((one for one in judged if not one.right), key=lambda one: -(one.confidence or 0.0))
+    kinds = Counter((one.answer, one.correction or "?") for one in wrong)
+    figures: dict[str, Any] = {}
+    if scored:
+        right = np.array([one.right for one in scored], dtype=float)
+        figures = measured(np.array([one.confidence for one in scored], dtype=float), right)
+        figures["right"] = float(np.mean([one.right for one in judged]))
+    return ColumnReport(
+        name=task.name,
+        task=task.task,
+        statuses={name: count for name, count in statuses.items() if count},
+        bins=_bins(prepared, at),
+        judged=len(judged),
+        figures={name: value for name, value in figures.items() if name != "reliability"},
+        reliability=figures.get("reliability", ()),
+        risk=_risk(scored),
+        promised=_promised(prepared, at),
+        kinds=[(*pair, count) for pair, count in kinds.most_common(MOST_KINDS)] if values else (),
+        mistakes=wrong[:MOST_SHOWN] if values else (),
+        to_review=_to_review(prepared, at) if values else (),
+    )
+
+
+def _risk(scored: Sequence[Judged]) -> list[tuple[float, float]]:
+    ordered = sorted(scored, key=lambda one: -(one.confidence or 0.0))
+    wrong, found = 0, []
+    for number, one in enumerate(ordered, 1):
+        wrong += not one.right
+        found.append((number / len(ordered), wrong / number))
+    return found
+
+
+def _promised(prepared: Prepared, at: int) -> tuple[float, float] | None:
+    """The share of scored rows that a promise covers, and the share of wrong ones that it allows."""
+    task = prepared.tasks[at]
+    accept, rule = prepared.job.accept_of(task), prepared.cells.rules[task.name]
+    if not isinstance(accept, Promise) or not rule.thresholds or None not in rule.thresholds:
+        return None
+    scored = prepared.cells.rows.where(F.col(f"_raw_score{at}").isNotNull())
+    row = scored.agg(F.avg((F.col(f"_raw_score{at}") >= rule.thresholds[None]).cast("double"))).first()
+    return None if row is None or row[0] is None else (float(row[0]), 1 - accept.precision)
+
+
+def _bins(prepared: Prepared, at: int) -> list[tuple[int, int]]:
+    confidence = _confidence(prepared, at)
+    rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES) & confidence.isNotNull())
+    place = F.least(F.floor(confidence * BINS), F.lit(BINS - 1)).cast("int").alias("bin")
+    accepted = (F.col(f"_status{at}") != "review").alias("accepted")
+    found = [[0, 0] for _ in range(BINS)]
+    for row in rows.groupBy(place, accepted).count().collect():
+        found[row["bin"]][0 if row["accepted"] else 1] += int(row["count"])
+    return [(one[0], one[1]) for one in found]
+
+
+def _confidence(prepared: Prepared, at: int) -> Column:
+    name = f"{prepared.tasks[at].name}_confidence"
+    prefixed = name if prepared.job.is_in_place else TARGET + name
+    there = prepared.cells.rows.columns
+    return lake.col(prefixed) if prefixed in there else F.lit(None).cast("double")
+
+
+def _to_review(prepared: Prepared, at: int) -> list[Judged]:
+    """Rows that wait, the least sure first: a verdict on these says most."""
+    confidence = _confidence(prepared, at)
+    rows = prepared.cells.rows.where((F.col(f"_status{at}") == "review") & confidence.isNotNull())
+    few = rows.select(
+        lake.key_json(prepared.job.key).alias("key"),
+        input_texts(prepared.cells, at).alias("inputs"),
+        proposed_text(prepared.cells, at).alias("answer"),
+        confidence.alias("confidence"),
+    )
+    found = []
+    for row in few.orderBy("confidence", "key").limit(MOST_SHOWN).collect():
+        inputs, _ = shown(prepared.tasks[at], {"inputs": row["inputs"], "value": None})
+        found.append(Judged(row["key"], inputs, row["answer"] or "", right=False, confidence=row["confidence"]))
+    return found
+
+
+def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask) -> list[Judged]:
+    frames = newest_frames(spark, prepared)
+    if task.name not in frames:
+        return []
+    mine = (F.col("frame") == frames[task.name].name) & (F.col("column") == task.name) & F.col("verdict").isNotNull()
+    found = []
+    for row in prepared.store.read(spark, "review").where(mine).orderBy("place").limit(MOST_JUDGED).collect():
+        inputs, answer = shown(task, row.asDict())
+        correction = None if row["correction"] is None else _text(json.loads(row["correction"]))
+        confidence = _calibrated(prepared, task, row["score"], None, row["value"])
+        found.append(Judged(row["key"], inputs, answer, row["verdict"] == "yes", confidence, correction))
+    return found
+
+
+def _by_truth(spark: SparkSession, prepared: Prepared, texts: DataFrame, at: int) -> list[Judged]:
+    task = prepared.tasks[at]
+    answers = answers_by_question(spark, prepared.store, [prepared.cells.fingerprints[task.name]]).where(
+        "status = 'ok'"
+    )
+    rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES)).select(
+        lake.key_json(prepared.job.key).alias("key"),
+        F.col(f"_hash{at}").alias("question_id"),
+        input_texts(prepared.cells, at).alias("inputs"),
+    )
+    known = rows.join(texts.select("key", F.col(lake.quoted(task.name)).alias("truth")), "key")
+    known = known.join(answers.select("question_id", "value", "confidence", "label_mass"), "question_id")
+    found = []
+    for row in known.limit(MOST_JUDGED).collect():
+        truth = truth_of(task, row["truth"])
+        if truth is None:
+            continue
+        inputs, answer = shown(task, row.asDict())
+        right = is_right(task, Cell(truth[0], read_value(row["value"]), is_answered=row["value"] is not None))
+        confidence = _calibrated(prepared, task, row["confidence"], row["label_mass"], row["value"])
+        found.append(Judged(row["key"], inputs, answer, right, confidence, None if right else _text(truth[0])))
+    return found
+
+
+def _calibrated(
+    prepared: Prepared, task: AnyTask, score: float | None, mass: float | None, value: str | None
+) -> float | None:
+    calibration = prepared.cells.rules[task.name].calibration
+    if score is None or calibration is None:
+        return score
+    label = read_value(value)
+    return calibration.value(Scored(score, mass, label if isinstance(label, str) else None, right=False))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
