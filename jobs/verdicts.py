@@ -43,13 +43,13 @@ def write_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> int:
             writer.writeheader()
             for row in rows:
                 inputs, answer = shown(tasks[row["column"]], row)
-                writer.writerow(row | {"inputs": _harmless(inputs), "answer": _harmless(answer)})
+                writer.writerow(row | {"inputs": harmless(inputs), "answer": harmless(answer)})
     except OSError as problem:
         raise JobFileError(f"{sheet}: cannot be written: {problem.strerror}") from problem
     return len(rows)
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """A text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
 

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.frames import Frame
+from jobs.looks import Labelled, look_at, tell
 from jobs.promise import Candidate, certify, labels_needed, level_of_look, p_value, provable
+from schemas.accept import Promise
 from tests.bench.promise import KINDS, LEAST_KEPT, oracle, trials, world
 
 
@@ -67,6 +70,22 @@ def test_what_is_missing_is_told() -> None:
     assert 0.85 < best[1] < 0.95
     assert verdict.labels_missing() is not None
     assert certify([Candidate(0.5, 1000, 50, 40)], precision=0.95, level=0.05).labels_missing() is None
+
+
+def test_labels_keep_the_promise_by_themselves() -> None:
+    candidates = ((None, 0.1, 400), ("a", 0.1, 200), ("b", 0.1, 200))
+    frame = Frame("f", "topic", 1, 400, candidates)
+    labels = [Labelled(0.5, "a", right=True)] * 60 + [Labelled(0.5, "b", right=False)] * 20
+    whole = look_at(frame, labels, Promise(precision=0.9), number=1)
+    assert whole.thresholds == {}
+    each = look_at(frame, labels, Promise(precision=0.9, per_label=True), number=1)
+    assert each.thresholds == {"a": 0.1}
+    joint = look_at(frame, labels, Promise(precision=0.9, per_label=True, joint=True), number=2)
+    assert joint.level == pytest.approx(level_of_look(0.95, 2) / 2)
+    assert "for 1 of 2 labels" in tell("topic", frame, each, Promise(precision=0.9, per_label=True))
+    told = tell("topic", frame, whole, Promise(precision=0.9))
+    assert "The best that could be promised is 0.6" in told
+    assert "however many are judged" in told
 
 
 @pytest.mark.parametrize("kind", KINDS)
