@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from jobs import lake
 from jobs.calibration import Calibration, Scored, calibrate, rows_missing
@@ -31,13 +32,15 @@ FIGURES = ("auroc", "ece", "brier", "log_loss")
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The calibrations made, by column."""
+    """The calibrations made, by column, and why others were not."""
 
     columns: tuple[Calibration, ...]
+    refused: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values."""
-        return {one.column: {"rows": one.rows, "labels": _own(one), **one.told} for one in self.columns}
+        found = {one.column: {"rows": one.rows, "labels": _own(one), **one.told} for one in self.columns}
+        return {"columns": found, "refused": list(self.refused)}
 
     def render(self) -> Group:
         """Return the facts for a terminal: each figure before and after."""
@@ -49,7 +52,7 @@ class Calibrated:
             figures = (f"{_figure(before[name])}, {_figure(after[name])}" for name in FIGURES)
             form = one.told["kind"] + (f" ({len(_own(one))} labels by themselves)" if _own(one) else "")
             table.add_row(one.column, form, f"{one.rows:,}", *figures)
-        return Group(table, "the next run writes confidences by it; nothing is asked again")
+        return Group(table, *map(Text, self.refused), "the next run writes confidences by it; nothing is asked again")
 
 
 def _own(one: Calibration) -> list[str]:
@@ -74,7 +77,7 @@ def calibrate_columns(
         truth: its column of true values, by the column that the job writes.
 
     Raises:
-        DataContractError: a column has too few judged rows, with how many more are needed.
+        DataContractError: every column has too few judged rows, with how many more are needed.
         EnvironmentProblem: scikit-learn is not installed.
     """
     need("sklearn", extra="evaluate", what="calibrations")
@@ -87,14 +90,14 @@ def calibrate_columns(
             complaints.append(f"{known}; about {missing} more are needed")
         else:
             found.append(calibrate(task.name, rows))
-    if complaints or not found:
+    if not found:
         raise DataContractError(
             "; ".join(complaints) or "no row was judged yet",
             hint="`burnish review sample` draws rows to judge; a calibration needs right ones and wrong ones",
         )
     prepared.store.create(spark, promises=True)
     _record(spark, prepared, found)
-    return Calibrated(tuple(found))
+    return Calibrated(tuple(found), tuple(complaints))
 
 
 Judged = tuple[AnyTask, list[Scored]]

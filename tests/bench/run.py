@@ -15,6 +15,7 @@ PARTS = {
     "confidence": "confidence_cost",
     "publish_1m": "million",
     "night_10m": "ten_million",
+    "promise": "promise",
 }
 
 

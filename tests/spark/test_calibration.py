@@ -76,7 +76,7 @@ def test_confidences_change_and_nothing_is_asked(shop: Shop) -> None:
     with pytest.raises(DataContractError, match="no row was judged yet"):
         calibrate_columns(shop.spark, declared)
     found = calibrate_columns(shop.spark, declared, truth_table=shop.path, truth={"topic": "truth"})
-    assert found.as_dict()["topic"]["rows"] == ROWS
+    assert found.as_dict()["columns"]["topic"]["rows"] == ROWS
     shop.endpoint.taken()
     second = shop.run(declared)
     assert not shop.endpoint.taken()
