@@ -176,6 +176,9 @@ def run(
     reask: Reask = False,
     keep_old: KeepOld = False,
     overwrite_edits: Annotated[bool, typer.Option("--overwrite-edits", help="Write over people's edits.")] = False,
+    publish_only: Annotated[
+        bool, typer.Option("--publish-only", help="Ask nothing; write what is answered, whatever the gate says.")
+    ] = False,
     require_complete: Annotated[bool, typer.Option("--require-complete", help="Exit 1 if rows stay pending.")] = False,
     publish_every: Annotated[str | None, typer.Option(metavar="TIME", help="Publish so often, as 30m.")] = None,
     as_json: AsJson = False,
@@ -190,6 +193,7 @@ def run(
         reask=reask,
         keep_old=keep_old,
         overwrite_edits=overwrite_edits,
+        publish_only=publish_only,
         require_complete=require_complete,
         publish_every=publish_every,
         json_lines=as_json,

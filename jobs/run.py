@@ -8,27 +8,27 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 
 from jobs import cells as cells_
 from jobs import lake
 from jobs.asking import Cluster, spec_of
 from jobs.estimate import estimates, totals
+from jobs.gate import GateKeeper, GateShut
 from jobs.leavers import count_leavers, delete_leavers
 from jobs.outcome import ColumnOutcome, Published, confirm
-from jobs.plan import cached_share, duration
-from jobs.prepare import Prepared, describe, prepare, rate_of, refuse_reasking, remarks, to_ask
+from jobs.plan import cached_share
+from jobs.prepare import Prepared, prepare, rate_of, refuse_reasking, to_ask
 from jobs.progress import Reporter
 from jobs.publish import Turn, publish
+from jobs.result import RunResult
 from jobs.waves import Asking, Bounds, Desk, Progress
 from schemas.errors import Interrupted
 from schemas.job import EnrichJob
@@ -38,13 +38,10 @@ from schemas.tables import BUCKETS, QUESTIONS, RUNS, STATUSES, ddl
 QUESTIONS_PER_FILE = 500_000
 SMALL_SHARE = 0.1  # of the cells in scope; fewer look up their own answers instead of ranking all
 
-# what becomes of a cell that had something to ask, once it is no longer pending
-DECIDED = ("accepted", "unchanged", "review", "failed")
-
 log = logging.getLogger(__name__)
 
 
-def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> "RunResult":
+def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> RunResult:
     """Ask what is not answered yet and write the answers; the same command continues after any interruption.
 
     Raises:
@@ -53,7 +50,8 @@ def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> "RunResu
     night = Night.begin(spark, job, options)
     with interruptible(night), night.recorded():
         if night.prepared.writes:
-            night.ask()
+            if not options.publish_only:
+                night.ask()
             night.publish()
         if night.deletes:
             delete_leavers(spark, night.prepared.cells.scope, night.prepared.store, run_id=night.run_id)
@@ -86,6 +84,12 @@ class Night:
     def writes(self) -> bool:
         """Whether the run has anything to ask or to write."""
         return self.prepared.writes or self.deletes
+
+    @cached_property
+    def keeper(self) -> GateKeeper:
+        """Who looks at what is staged before it is written."""
+        job, is_open = self.prepared.job, self.prepared.options.publish_only
+        return GateKeeper(self.spark, job, self.prepared.cells, is_open=is_open)
 
     @classmethod
     def begin(cls, spark: SparkSession, job: EnrichJob, options: RunOptions) -> "Night":
@@ -149,8 +153,15 @@ class Night:
         prepared, follows = self.prepared, self.published is not None and self.published.writes
         staged = prepared.count(cells_.TO_ASK, *cells_.WRITTEN_STATES)
         is_small = staged < SMALL_SHARE * prepared.rows * len(prepared.tasks)
-        turn = Turn(self.run_id, interim=interim, follows=follows, cells=staged, is_small=is_small)
-        found = publish(self.spark, self.prepared.cells, self.prepared.store, turn=turn)
+        turn = Turn(
+            self.run_id, interim=interim, follows=follows, cells=staged, is_small=is_small, check=self.keeper.check
+        )
+        try:
+            found = publish(self.spark, self.prepared.cells, prepared.store, turn=turn)
+        except GateShut as shut:
+            cells = self.keeper.held(shut)
+            self.prepared = replace(prepared, cells=cells)
+            found = publish(self.spark, cells, prepared.store, turn=replace(turn, check=None))
         if self.published is None:
             self.published = found
         else:
@@ -214,13 +225,15 @@ class Night:
         frame = self.spark.createDataFrame([tuple(row[name] for name in RUNS)], ddl(RUNS))
         lake.append(frame.coalesce(1), self.prepared.store.place("runs"))
 
-    def report(self) -> "RunResult":
+    def report(self) -> RunResult:
         """Count every cell of the run and put the result on record."""
         if self.published is not None and self.published.writes:
             confirm(self.spark, self.published, self.prepared.cells, run_id=self.run_id)
         columns = {task.name: self._column(task.name) for task in self.prepared.tasks}
         seconds = time.monotonic() - self.began
-        result = RunResult(self.prepared, self.run_id, columns, self.progress, seconds, gone=self.gone)
+        result = RunResult(
+            self.prepared, self.run_id, columns, self.progress, seconds, gone=self.gone, keeper=self.keeper
+        )
         if self.writes:
             self._record("done", result.as_dict())
         return result
@@ -271,113 +284,3 @@ def interruptible(night: Night) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run did."""
-
-    prepared: Prepared
-    run_id: str
-    columns: dict[str, dict[str, Any]]
-    progress: Progress
-    seconds: float
-    gone: int = 0
-
-    @property
-    def rows(self) -> int:
-        """Rows in scope."""
-        return self.prepared.rows
-
-    @property
-    def complete(self) -> bool:
-        """Whether no cell in scope waits for an answer."""
-        return not any(column["statuses"]["pending"] for column in self.columns.values())
-
-    @property
-    def failed_share(self) -> float:
-        """The part of the cells with something to ask that stand without an answer, whichever night asked them."""
-        counts: dict[str, int] = {
-            name: sum(column["statuses"][name] for column in self.columns.values()) for name in DECIDED
-        }
-        return counts["failed"] / max(1, sum(counts.values()))
-
-    @property
-    def has_failed_too_often(self) -> bool:
-        """Whether more cells failed than `limits.max_failed_share` allows."""
-        return self.failed_share > self.prepared.job.limits.max_failed_share
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 1 when more rows failed than allowed, or cells wait and `--require-complete` was given."""
-        incomplete = self.prepared.options.require_complete and not self.complete
-        return 1 if self.has_failed_too_often or incomplete else 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result as JSON-able values."""
-        asked = self.progress
-        seconds = asked.seconds if asked.questions else 0.0
-        cells = self.prepared.count("ask")
-        return {
-            "run_id": self.run_id,
-            "target": self.prepared.job.target_place.text,
-            "model": self.prepared.model.ref.text,
-            "model_digest": self.prepared.model.digest,
-            "complete": self.complete,
-            "stopped": asked.stopped or None,
-            "rows": self.prepared.rows,
-            "gone_from_source": self.gone,
-            "cells_to_ask": cells,
-            "questions": asked.questions,
-            "answered": asked.answered,
-            "failed": asked.failed,
-            "failed_share": round(self.failed_share, 6),
-            "cached_share": cached_share(self.prepared, asked.questions),
-            "prompt_tokens": asked.prompt_tokens,
-            "completion_tokens": asked.completion_tokens,
-            "cached_tokens": asked.cached_tokens,
-            "waves": asked.waves,
-            "ask_seconds": round(seconds, 3),
-            "seconds": round(self.seconds, 3),
-            "rows_per_sec": round(asked.done / seconds, 3) if seconds else None,
-            "tokens_per_sec": round(asked.done_tokens / seconds, 3) if seconds else None,
-            "columns": self.columns,
-            "columns_declared": describe(self.prepared),
-            "remarks": remarks(self.prepared),
-        }
-
-    def render(self) -> Group:
-        """Return the result for a terminal."""
-        table = Table(title=f"run {self.run_id}: {self.prepared.rows:,} rows", title_justify="left")
-        shown = [status for status in STATUSES if any(one["statuses"][status] for one in self.columns.values())]
-        for heading in ("column", *shown, "changed"):
-            table.add_column(heading, justify="left" if heading == "column" else "right")
-        for name, one in self.columns.items():
-            table.add_row(name, *(f"{one['statuses'][status]:,}" for status in shown), f"{one['changed']:,}")
-        asked = self.progress
-        kept = [
-            f"{name}: {one['promised']:,} answers written as promised, {one['carried']:,} carried (outside the frame)"
-            for name, one in self.columns.items()
-            if one["promised"] or one["carried"]
-        ]
-        lines = [
-            f"{asked.questions:,} questions asked ({asked.answered:,} answered, {asked.failed:,} failed) "
-            f"in {duration(self.seconds)}",
-            *kept,
-        ]
-        if asked.stopped:
-            lines.append(f"stopped by limits.{asked.stopped}: the rest is pending, the same command continues")
-        if self.has_failed_too_often:
-            allowed = f"limits.max_failed_share allows {self.prepared.job.limits.max_failed_share:.2%}"
-            lines.append(f"{self.failed_share:.2%} of the cells with something to ask have failed; {allowed}")
-        if self.gone:
-            lines.append(f"{self.gone:,} rows are gone from the source and were {self._what_became_of_leavers()}")
-        waiting = sum(one["changed_under_way"] for one in self.columns.values())
-        if waiting:
-            lines.append(f"{waiting:,} cells changed while the run was under way; they wait for the next one")
-        return Group(table, *(Text(line) for line in (*lines, *remarks(self.prepared))))
-
-    def _what_became_of_leavers(self) -> str:
-        if self.prepared.job.on_source_delete != "delete":
-            return "kept"
-        return "kept: with --only no row is deleted" if self.prepared.options.only else "deleted"

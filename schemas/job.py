@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.accept import Accept, Promise
 from schemas.fields import ColumnName, Columns, Confidence, Declared, Whole, WrongField
+from schemas.gate import Gate
 from schemas.tasks import TASK_NAMES, AnyTask, has_labels
 
 PART = r"[A-Za-z_][A-Za-z0-9_\-]*"
@@ -176,6 +177,7 @@ class EnrichJob(Whole):
     accept: Accept | None = None
     on_source_delete: Literal["keep", "delete"] = "keep"
     limits: Limits = Limits()
+    gate: Gate | None = None
     columns: Annotated[tuple[AnyTask, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)] = Field(
         min_length=1
     )

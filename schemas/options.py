@@ -17,6 +17,7 @@ class RunOptions:
     reask: bool = False
     keep_old: bool = False
     overwrite_edits: bool = False
+    publish_only: bool = False
     require_complete: bool = False
     publish_every_min: float | None = None
     json_lines: bool = False

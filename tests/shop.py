@@ -9,7 +9,8 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs import lake
-from jobs.run import RunResult, run
+from jobs.result import RunResult
+from jobs.run import run
 from jobs.store import Store, store_of
 from schemas.job import EnrichJob, Place
 from schemas.options import RunOptions

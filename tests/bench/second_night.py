@@ -10,7 +10,8 @@ from rig import Bench, job_on
 from shapes import TINY, write_model
 from texts import CLASSIFY, messages, write_messages
 
-from jobs.run import RunResult, run
+from jobs.result import RunResult
+from jobs.run import run
 from schemas.options import RunOptions
 
 MOST = 0.02

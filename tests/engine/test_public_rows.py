@@ -18,7 +18,8 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.replicas import stop_replicas
-from jobs.run import RunResult, run
+from jobs.result import RunResult
+from jobs.run import run
 from jobs.store import store_of
 from schemas.job import EnrichJob, Place
 from schemas.options import RunOptions

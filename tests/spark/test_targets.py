@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from jobs import lake
-from jobs.run import RunResult
+from jobs.result import RunResult
 from jobs.source import open_scope
 from jobs.status import status
 from jobs.store import store_of
