@@ -1,7 +1,7 @@
 """What an answer needs in order to be written: a least confidence, or a threshold that a promise has proved."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -24,6 +24,9 @@ class Rule:
         thresholds: of the raw score, by label (None: of any label); None where nothing is promised. A label without a
             threshold is never written.
         members: key and question of the rows of the frame that the promise is about.
+        holds_others: rows outside the frame go to review.
+        frame_scores: how many of the frame's rows score at least so much, by threshold; what drift is measured by.
+        stops_on_drift: whether a drift stops the run.
         people: key, inputs_hash and `said`, the JSON of what a person gave or found right for a row with these inputs.
         calibration: how a score becomes a confidence; None where it is taken as it is.
         remarks: what a person should know of it.
@@ -32,6 +35,9 @@ class Rule:
     least: float | None = None
     thresholds: Mapping[str | None, float] | None = None
     members: DataFrame | None = None
+    holds_others: bool = False
+    frame_scores: Mapping[float, int] = field(default_factory=dict)
+    stops_on_drift: bool = False
     people: DataFrame | None = None
     calibration: Calibration | None = None
     remarks: tuple[str, ...] = ()
@@ -40,7 +46,7 @@ class Rule:
         """What `x_confidence` says of an answer with this score."""
         return raw if self.calibration is None else self.calibration.confidence(raw, mass, label)
 
-    def passes(self, raw: Column, mass: Column, label: Column) -> Column:
+    def passes(self, raw: Column, mass: Column, label: Column, framed: Column) -> Column:
         """Whether an answer may be written; one without a score passes no bar."""
         if self.thresholds is None:
             confidence = self.confidence(raw, mass, label)
@@ -49,7 +55,7 @@ class Rule:
         for name, threshold in self.thresholds.items():
             reaches = F.coalesce(raw >= threshold, F.lit(False))
             found = found | (reaches if name is None else reaches & label.eqNullSafe(F.lit(name)))
-        return found
+        return found & framed if self.holds_others else found
 
     def promised(self, framed: Column) -> Column:
         """What `x_meta.promise` says of an accepted answer: the promise is about rows of the frame alone."""

@@ -236,7 +236,7 @@ def _flips(view: _View, rule: Rule) -> Column:
         held_back = holds_back(lasting) | broken_rule(view.task, view.meta["proposed"], view.value).isNotNull()
     by_reference = F.arrays_overlap(notes, F.array(*map(F.lit, NOT_ASKED)))
     scores = (view.meta["raw_score"], view.meta["label_mass"], view.proposed())
-    passes = rule.passes(*scores)
+    passes = rule.passes(*scores, F.col(f"_framed{view.at}"))
     accepted = (view.meta["status"] == "accepted") & ~by_reference
     lifted = (view.meta["status"] == "review") & ~held_back & passes
     moved = accepted & passes & ~view.meta["promise"].eqNullSafe(rule.promised(F.col(f"_framed{view.at}")))

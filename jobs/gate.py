@@ -1,5 +1,6 @@
 """The gate: a night's answers beside those of the last good run, before anything is written."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,7 @@ from schemas.tasks import has_labels
 LEAST_ANSWERS = 50
 MOST_RUNS = 50
 MOST_LABELS = 200
+MOST_DRIFT = 0.2  # of the rows outside a frame that may lie elsewhere among its quantiles
 CHANCE = 0.001  # of a mix that differs so much by itself
 
 
@@ -71,11 +73,12 @@ class GateKeeper:
     remarks: list[str] = field(default_factory=list)
 
     def check(self, staged: DataFrame) -> None:
-        """Compare with the last good run.
+        """Compare with the frames of what is promised, and with the last good run.
 
         Raises:
             GateShut: more differs than the gate allows, and it does not only warn.
         """
+        self._check_drift(staged)
         gate = self.job.gate
         if gate is None:
             return
@@ -87,6 +90,17 @@ class GateKeeper:
         if gate.otherwise != "warn":
             raise shut
         self.remarks.append(str(shut).replace("the gate is shut, nothing was written", "the gate warns"))
+
+    def _check_drift(self, staged: DataFrame) -> None:
+        found = {}
+        for at, task in enumerate(self.cells.scope.tasks):
+            rule = self.cells.rules[task.name]
+            told = drift(staged, at, rule.frame_scores) if rule.thresholds else ""
+            if told:
+                found[task.name] = told
+                if rule.stops_on_drift and not self.is_open:
+                    raise GateShut({task.name: [told]})
+        self.remarks += [f"{name}: {told}; the promise is not about them" for name, told in found.items()]
 
     def held(self, shut: GateShut) -> CellFrame:
         """Return the cells with every answer of the columns that differ on its way to review.
@@ -128,6 +142,28 @@ def facts_of(staged: DataFrame, cells: CellFrame) -> dict[str, Facts]:
         mine = {name.partition(":")[2]: value for name, value in row.items() if name.startswith(f"{at}:")}
         found[task.name] = Facts(**mine, mix=labels.get(at, {}))
     return found
+
+
+def drift(staged: DataFrame, at: int, frame_scores: Mapping[float, int]) -> str:
+    """Say whether the answers to rows outside a frame score otherwise than the frame's; nothing where they do not.
+
+    That they do not proves nothing: another mistake may be made with the same confidence.
+    """
+    thresholds = sorted(frame_scores)
+    cell = F.col(f"c{at}")
+    others = staged.where(~cell["framed"] & cell["raw_score"].isNotNull() & ~cell["noop"])
+    place = F.lit(0)
+    for threshold in thresholds:
+        place = place + (cell["raw_score"] >= threshold).cast("int")
+    now = {str(row["bin"]): int(row["count"]) for row in others.groupBy(place.alias("bin")).count().collect()}
+    if sum(now.values()) < LEAST_ANSWERS:
+        return ""
+    reached = [frame_scores[threshold] for threshold in thresholds]
+    before = {str(n): many - fewer for n, (many, fewer) in enumerate(itertools.pairwise([*reached, 0]), 1)}
+    distance, chance = mix_distance(now, {name: count for name, count in before.items() if count})
+    if distance <= MOST_DRIFT or chance >= CHANCE:
+        return ""
+    return f"{sum(now.values()):,} rows outside the frame score otherwise than its rows ({distance:.0%} lie elsewhere)"
 
 
 def facts_before(spark: SparkSession, job: EnrichJob) -> dict[str, Facts]:

@@ -103,7 +103,7 @@ def _status(cells: CellFrame) -> Column:
     tasks = cells.scope.tasks
     state = F.col("state")
     rules = [cells.rules[task.name] for task in tasks]
-    passes = _per_task([rule.passes(*_scores()) for rule in rules])
+    passes = _per_task([rule.passes(*_scores(), F.col("framed")) for rule in rules])
     in_place = F.col("task").isin([at for at, task in enumerate(tasks) if task.in_place])
     held_back = F.col("guard").isNotNull() | cells_.holds_back(F.col("a.notes"))
     status = F.when(state == "kept", "kept").when(state == "skip", "skipped")
@@ -154,7 +154,7 @@ def _judged(cells: CellFrame) -> Column:
     task_fingerprint = _per_task([F.lit(cells.fingerprints[task.name]) for task in tasks])
     confidence = _per_task([cells.rules[task.name].confidence(*_scores()) for task in tasks])
     promised = _per_task([cells.rules[task.name].promised(F.col("framed")) for task in tasks])
-    passes = _per_task([cells.rules[task.name].passes(*_scores()) for task in tasks])
+    passes = _per_task([cells.rules[task.name].passes(*_scores(), F.col("framed")) for task in tasks])
     proposed = F.when(answered & ~accepted, F.col("new"))
     return F.struct(
         status.alias("status"),
@@ -180,5 +180,6 @@ def _judged(cells: CellFrame) -> Column:
         F.col("a.answered_run").alias("answered_run"),
         F.col("a.answered_at").alias("answered_at"),
         notes.alias("notes"),
+        F.col("framed"),
         F.when(accepted & ~unscored & (~by_person | passes), promised).alias("promise"),
     )

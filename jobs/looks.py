@@ -115,18 +115,31 @@ def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, fing
         found = look_at(frame, labels, promise, number=len(known) + 1)
         told = tell(task.name, frame, found, promise)
         _record(spark, store, frame, promise, found, digest, told)
-        return _ruled(spark, store, frame, found.thresholds, told)
+        return _ruled(spark, store, frame, found.thresholds, told, promise)
     if last is None:
         drawn = "no row of its frame is judged yet" if not labels else "the next run tests what was judged"
         return Rule(thresholds={}, remarks=(f"{task.name}: {drawn}; until then every answer waits in review",))
     more = "" if last["labels"] == digest else f"; {len(labels)} rows are judged now, which the next run tests"
     thresholds = dict(json.loads(last["thresholds"]))
-    return _ruled(spark, store, frame, thresholds, last["told"] + more)
+    return _ruled(spark, store, frame, thresholds, last["told"] + more, promise)
 
 
-def _ruled(spark: SparkSession, store: Store, frame: Frame, thresholds: dict[str | None, float], told: str) -> Rule:
-    members = framed_keys(spark, store, frame.name, frame.column)
-    return Rule(thresholds=thresholds, members=members, remarks=(told,))
+def _ruled(
+    spark: SparkSession,
+    store: Store,
+    frame: Frame,
+    thresholds: dict[str | None, float],
+    told: str,
+    promise: Promise,
+) -> Rule:
+    return Rule(
+        thresholds=thresholds,
+        members=framed_keys(spark, store, frame.name, frame.column),
+        holds_others=promise.carried == "review",
+        frame_scores={threshold: rows for of, threshold, rows in frame.candidates if of is None},
+        stops_on_drift=promise.on_drift == "stop",
+        remarks=(told,),
+    )
 
 
 def labelled(spark: SparkSession, store: Store, frame: Frame) -> list[Labelled]:

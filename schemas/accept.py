@@ -1,6 +1,6 @@
 """What a column's answers need in order to be written: a least confidence, or a promise about how many are right."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -13,12 +13,16 @@ class Promise(Declared):
     Attributes:
         per_label: each predicted label keeps the promise by itself, where it can.
         joint: `assurance` holds for all labels at once.
+        carried: what becomes of rows outside the frame that reach its threshold; the promise is not about them.
+        on_drift: whether a run only warns, or writes nothing, when their scores are spread otherwise than the frame's.
     """
 
     precision: Annotated[float, Field(gt=0.0, lt=1.0)]
     assurance: Annotated[float, Field(ge=0.5, lt=1.0)] = 0.95
     per_label: bool = False
     joint: bool = False
+    carried: Literal["write", "review"] = "write"
+    on_drift: Literal["warn", "stop"] = "warn"
 
     @model_validator(mode="after")
     def _joint_of_labels(self) -> "Promise":

@@ -93,6 +93,9 @@ def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
     later = tickets.run(declared)
     assert (later.columns["topic"]["carried"], later.columns["topic"]["promised"]) == (5, 0)
     assert tickets.rows()[200]["topic_meta"]["promise"] == "carried"
+    # or wait, where they are told to
+    waiting = tickets.run(job(tickets, carried="review"))
+    assert (waiting.columns["topic"]["changed"], tickets.rows()[200]["topic_meta"]["status"]) == (5, "review")
     # a new frame takes them in
     sample(tickets.spark, declared, rows=80, new_frame=True)
     import_truth(tickets.spark, declared, tickets.path, {"topic": "truth"})

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
-from jobs.gate import GateShut
+from jobs.gate import GateShut, drift
 from schemas.job import EnrichJob
 from tests.shop import TOPIC, Shop, counts
 
@@ -47,3 +48,16 @@ def test_an_odd_night_may_go_on(odd_night: Shop, otherwise: str) -> None:
     written = [row["topic_meta"]["status"] for row in odd_night.rows().values() if row["id"] >= ROWS]
     assert set(written) == {status}
     assert any("67% of the answers have other labels" in remark for remark in result.as_dict()["remarks"])
+
+
+def test_rows_outside_a_frame_that_score_otherwise_are_told(spark: SparkSession) -> None:
+    frame_scores = {at / 10: 100 - 10 * at for at in range(10)}
+
+    def told(scores: list[float]) -> str:
+        rows = [((False, score, False),) for score in scores] + [((True, 0.95, False),)] * 100
+        staged = spark.createDataFrame(rows, "c0 struct<framed:boolean,raw_score:double,noop:boolean>")
+        return drift(staged, 0, frame_scores)
+
+    assert told([at / 100 for at in range(100)]) == ""
+    assert "100 rows outside the frame score otherwise" in told([0.95] * 60 + [0.15] * 40)
+    assert told([0.95] * 20) == ""
