@@ -1,5 +1,6 @@
 """Plan: what a run would ask, counted without an engine."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -139,5 +140,16 @@ def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Plan:
         replicas=cluster.replicas,
         max_rows=max_rows,
         reasks=reasks(prepared),
-        remarks=tuple(remarks(prepared)),
+        remarks=(*remarks(prepared), *_expected(prepared)),
     )
+
+
+def _expected(prepared: Prepared) -> Iterator[str]:
+    """How many of the rows to do a promise's threshold would let through, were they like the frame's."""
+    for task in prepared.tasks:
+        rule, waiting = prepared.cells.rules[task.name], prepared.count(cells_.TO_ASK, task=task.name)
+        threshold = (rule.thresholds or {}).get(None)
+        if threshold is not None and waiting:
+            written = round(waiting * rule.frame_scores[threshold] / max(rule.frame_scores.values()))
+            rest = f"{waiting - written:,} would wait"
+            yield f"{task.name}: of {waiting:,} rows to do about {written:,} would be written, {rest}"

@@ -90,6 +90,8 @@ def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
     tickets.write(
         [(n, f"ticket no {n} .", "refund") for n in range(200, 205)], "id int, text string, truth string", mode="append"
     )
+    expected = plan(tickets.spark, declared, options=RunOptions()).remarks[-1]
+    assert expected.startswith("topic: of 5 rows to do about")
     later = tickets.run(declared)
     assert (later.columns["topic"]["carried"], later.columns["topic"]["promised"]) == (5, 0)
     assert tickets.rows()[200]["topic_meta"]["promise"] == "carried"
