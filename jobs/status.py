@@ -8,6 +8,7 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from jobs import lake
 from jobs.store import store_of
@@ -19,15 +20,16 @@ LAST_RUNS = 10
 
 @dataclass(frozen=True)
 class JobStatus:
-    """Cells per column and status, and the last runs, newest first."""
+    """Cells per column and status, the last runs, newest first, and how far the newest is where it has not ended."""
 
     target: str
     columns: dict[str, dict[str, int]]
     runs: list[dict[str, Any]]
+    under_way: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values."""
-        return {"target": self.target, "columns": self.columns, "runs": self.runs}
+        return dict(vars(self))
 
     def render(self) -> Group:
         """Return the facts for a terminal."""
@@ -43,7 +45,15 @@ class JobStatus:
         for run in self.runs:
             facts = (run["run_id"], run["state"], run["started_at"], run["questions"], run["failed"], run["complete"])
             runs.add_row(*("" if fact is None else str(fact) for fact in facts))
-        return Group(cells, runs)
+        return Group(cells, runs, *([Text(self._told())] if self.under_way is not None else []))
+
+    def _told(self) -> str:
+        one = self.under_way or {}
+        rate = "" if one["rows_per_sec"] is None else f" at {one['rows_per_sec']:g} rows/s"
+        silent = "" if one["silent_sec"] is None else f"; the last answers were committed {one['silent_sec']:,} s ago"
+        done = f"{one['answered']:,} of {one['questions']:,} questions answered in {one['waves']:,} waves{rate}{silent}"
+        rest = f"Where it is dead, the same command goes on and asks {one['left']:,}"
+        return f"run {one['run_id']} has no end on record: {done}. {rest}"
 
 
 def status(spark: SparkSession, job: EnrichJob) -> JobStatus:
@@ -56,7 +66,8 @@ def status(spark: SparkSession, job: EnrichJob) -> JobStatus:
             found = lake.col(meta)["status"] if meta in target.columns else F.lit(None).cast("string")
             counted = target.groupBy(F.coalesce(found, F.lit("never")).alias("status")).count().collect()
             columns[task.name] = {row["status"]: int(row["count"]) for row in counted}
-    return JobStatus(job.target_place.text, columns, _told(spark, job))
+    runs = _told(spark, job)
+    return JobStatus(job.target_place.text, columns, runs, _under_way(spark, job, runs))
 
 
 def last_runs(spark: SparkSession, job: EnrichJob, *, most: int) -> list[tuple[Row, dict[str, Any]]]:
@@ -87,3 +98,37 @@ def _told(spark: SparkSession, job: EnrichJob) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _under_way(spark: SparkSession, job: EnrichJob, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """How far the newest run is, from what it committed, if no end of it is on record."""
+    if not runs or runs[0]["state"] != "running":
+        return None
+    store, run_id = store_of(job), runs[0]["run_id"]
+    asked = store.read(spark, "questions").where(F.col("run_id") == run_id).count()
+    row = (
+        store.read(spark, "answers")
+        .where(F.col("answered_run") == run_id)
+        .agg(
+            F.count("*").alias("answered"),
+            F.count_if(F.col("status") == "failed").alias("failed"),
+            F.countDistinct("lane", "lane_version").alias("waves"),
+            F.unix_timestamp(F.max("answered_at")).alias("last"),
+            F.unix_timestamp(F.current_timestamp()).alias("now"),
+            F.min("answered_at").alias("first_at"),
+            F.max("answered_at").alias("last_at"),
+        )
+        .collect()[0]
+    )
+    began = row["first_at"]
+    seconds = (row["last_at"] - began).total_seconds() if began is not None else 0.0
+    return {
+        "run_id": run_id,
+        "questions": asked,
+        "answered": int(row["answered"]),
+        "failed": int(row["failed"]),
+        "waves": int(row["waves"]),
+        "rows_per_sec": round(row["answered"] / seconds, 1) if seconds else None,
+        "silent_sec": None if row["last"] is None else int(row["now"] - row["last"]),
+        "left": max(0, asked - int(row["answered"])),
+    }

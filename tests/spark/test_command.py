@@ -18,6 +18,7 @@ from pyspark.logger import PySparkLogger
 
 from jobs.cli import main
 from jobs.spark_problems import LOGGERS
+from jobs.status import status
 from schemas.tables import BUCKETS
 from schemas.yaml_file import load_job
 from tests.scripted_endpoint import Asked
@@ -103,6 +104,9 @@ def test_a_run_that_is_stopped_or_killed_goes_on_with_what_is_left(shop: Shop, m
         # answers are kept, and nothing half is published
         assert 1 < committed(answers) < ROWS
         assert shop.version() == before
+    under_way = status(shop.spark, job).under_way
+    assert under_way is not None
+    assert under_way["left"] == under_way["questions"] - under_way["answered"] > 0
     seen = shop.store(job).read(shop.spark, "answers").select("question_id").distinct().count()
     gate.is_open.set()
     time.sleep(0.5)
