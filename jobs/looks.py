@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import Row, SparkSession, Window
+from pyspark.sql import DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs import lake
@@ -73,20 +73,27 @@ def rules_of(
     return found
 
 
-def _with_people(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, rule: Rule) -> Rule:
-    """Add what people said of this column's cells, whichever model or frame they looked at."""
+def people_said(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask) -> DataFrame:
+    """What people gave, or found right, for cells of a column: key, inputs, inputs_hash and `said`, as JSON.
+
+    Whichever model or frame they looked at; the newest word on a row with these inputs counts.
+    """
     mine = (F.col("target") == job.target_place.text) & (F.col("column") == task.name)
     said = F.coalesce("correction", F.when(F.col("verdict") == RIGHT, F.col("value")))
     rows = store.read(spark, "review").where(mine & F.col("inputs_hash").isNotNull()).withColumn("said", said)
     newest = Window.partitionBy("key", "inputs_hash").orderBy(F.col("reviewed_at").desc(), F.col("frame").desc())
-    rows = rows.where(F.col("said").isNotNull()).withColumn("nth", F.row_number().over(newest)).where("nth = 1")
-    remarks = rule.remarks
+    ranked = rows.where(F.col("said").isNotNull()).withColumn("nth", F.row_number().over(newest))
+    return ranked.where("nth = 1").select("key", "inputs", "inputs_hash", "said")
+
+
+def _with_people(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, rule: Rule) -> Rule:
+    rows, remarks = people_said(spark, store, job, task), rule.remarks
     if task.example_words is not None and isinstance(task, Classify | Impute | Answer):
         allowed = F.col("said").isin([dumps(word) for word in (*task.example_words, None)])
         if refused := rows.where(~allowed).count():
             told = f"{task.name}: {refused} answers that people gave are none of the labels now, and are not written"
             remarks, rows = (*remarks, told), rows.where(allowed)
-    return replace(rule, people=rows.select("key", "inputs_hash", "said"), remarks=remarks)
+    return replace(rule, people=rows, remarks=remarks)
 
 
 def _calibrations(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, Row]:

@@ -19,7 +19,7 @@ from jobs.records import records_of
 from jobs.source import resolve_labels
 from schemas.errors import DataContractError, JobFileError
 from schemas.messages import Message
-from schemas.mix import Generated, JobRows, MixFile
+from schemas.mix import Generated, JobRows, MixFile, ReviewedRows
 from schemas.training_row import TRAINING_ROWS
 from udfs.ask import code_digest, inquiry_of
 from udfs.cards import card_of
@@ -175,7 +175,7 @@ def _spec(spark: SparkSession, plan: MixPlan) -> MixSpec:
     card, tokens = card_of(file.model, staged.folder), load_tokens(str(staged.folder))
     if any(isinstance(one, Generated) and one.pairs in NEEDS_FAKER for one in file.sources):
         check_faker()
-    if any(not isinstance(one, Generated | JobRows) for one in file.sources):
+    if any(not isinstance(one, Generated | JobRows | ReviewedRows) for one in file.sources):
         encode_conversation(SAMPLE, tokens, file.form)
     for job in plan.jobs.values():
         for task in resolve_labels(spark, job).columns:

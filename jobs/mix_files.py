@@ -5,7 +5,7 @@ from pathlib import Path
 
 from schemas.errors import JobFileError
 from schemas.job import EnrichJob
-from schemas.mix import JobRows, MixFile
+from schemas.mix import JobRows, MixFile, ReviewedRows
 from schemas.yaml_file import load_file, load_job
 
 
@@ -26,8 +26,9 @@ def load_mix(path: Path) -> MixPlan:
     file = load_file(path, MixFile)
     jobs = {}
     for index, source in enumerate(file.sources):
-        if isinstance(source, JobRows):
+        if isinstance(source, JobRows | ReviewedRows):
             jobs[source.name] = load_job(Path(source.job))
+        if isinstance(source, JobRows):
             _check_truth(jobs[source.name], source, f"{path}: sources[{index}].truth")
     return MixPlan(file, jobs)
 

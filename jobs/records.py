@@ -14,12 +14,14 @@ from pyspark.sql import types as T
 from jobs import lake
 from jobs.cells import nothing_to_ask
 from jobs.held_out import split_keys
+from jobs.looks import people_said
 from jobs.mix_files import MixPlan
 from jobs.rows import check_columns, read_rows
 from jobs.source import resolve_labels, source_rows
+from jobs.store import store_of
 from jobs.texts import is_blank, text_of
 from schemas.errors import DataContractError
-from schemas.mix import AnySource, Conversations, Generated, Instructions, JobRows, Prompts, Split
+from schemas.mix import AnySource, Conversations, Generated, Instructions, JobRows, Prompts, ReviewedRows, Split
 from schemas.tables import ddl
 from schemas.tasks import AnyTask
 from udfs.mixture import RECORDS, MixSpec, cutter, generator, task_json
@@ -38,6 +40,7 @@ def records_of(spark: SparkSession, plan: MixPlan, spec: MixSpec) -> DataFrame:
     """
     makers: dict[str, Callable[[SparkSession, Any, int, MixPlan, MixSpec], DataFrame]] = {
         "job": _of_job,
+        "reviewed": _of_reviewed,
         "instructions": _of_instructions,
         "conversations": _of_conversations,
         "prompts": _of_prompts,
@@ -68,6 +71,30 @@ def _of_job(spark: SparkSession, source: JobRows, at: int, plan: MixPlan, spec: 
             "texts": F.array(*texts),
             "answer": truth,
             "split_keys": keys,
+            "dropped": F.when(nothing_to_ask(task, texts), "blank").when(missing, "no_truth"),
+        }
+        made.append(_record(rows, source, at, record))
+    return reduce(DataFrame.union, made)
+
+
+def _of_reviewed(spark: SparkSession, source: ReviewedRows, at: int, plan: MixPlan, spec: MixSpec) -> DataFrame:
+    """One record for each of a job's cells of which somebody said what is right."""
+    job = resolve_labels(spark, plan.jobs[source.name])
+    made = []
+    for task in map(_without_pool, job.columns):
+        said = people_said(spark, store_of(job), job, task)
+        # the JSON of a text is the text; of anything else it is what a truth column's text would be
+        value = F.from_json(F.concat(F.lit('{"v":'), F.col("said"), F.lit("}")), "v string")["v"]
+        inputs = [F.get("inputs", F.lit(place)).alias(name) for place, name in enumerate(task.inputs)]
+        rows = said.where(F.size("inputs") == len(task.inputs)).select(value.alias("_said"), *inputs)
+        texts = [lake.col(name) for name in task.inputs]
+        missing = F.lit(False) if may_be_null(task) else F.col("_said").isNull()
+        record = {
+            "shape": F.lit("varied" if source.vary else "task"),
+            "task": F.lit(task_json(task)),
+            "texts": F.array(*texts),
+            "answer": F.col("_said"),
+            "split_keys": _keys(rows, source),
             "dropped": F.when(nothing_to_ask(task, texts), "blank").when(missing, "no_truth"),
         }
         made.append(_record(rows, source, at, record))

@@ -120,8 +120,18 @@ class Generated(Weighed):
     rows: int = Field(ge=1)
 
 
-AnySource = Annotated[JobRows | Instructions | Conversations | Prompts | Generated, Field(discriminator="kind")]
-SOURCE_KINDS = ("job", "instructions", "conversations", "prompts", "generated")
+class ReviewedRows(Split):
+    """What people said of a job's answers: their corrections, and the answers that they found right."""
+
+    kind: Literal["reviewed"]
+    job: str = Field(min_length=1)
+    vary: bool = False
+
+
+AnySource = Annotated[
+    JobRows | ReviewedRows | Instructions | Conversations | Prompts | Generated, Field(discriminator="kind")
+]
+SOURCE_KINDS = ("job", "reviewed", "instructions", "conversations", "prompts", "generated")
 
 
 class HeldOut(Rows):

@@ -10,12 +10,15 @@ import pytest
 from pyspark.sql import SparkSession
 from rich.console import Console
 
+from jobs.mix import mix
+from jobs.mix_files import MixPlan
 from jobs.plan import plan
 from jobs.prepare import prepare, remarks
 from jobs.purge import purge
 from jobs.review import Said, apply, open_rows, sample, standing
 from jobs.verdicts import harmless, import_sheet, import_truth, label, write_sheet
 from schemas.errors import JobFileError
+from schemas.mix import MixFile
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked, ScriptedEndpoint
 from tests.shop import TOPIC, Shop, counts
@@ -205,6 +208,15 @@ def test_what_a_person_said_wins_over_the_model(tickets: Shop) -> None:
     assert {rows[key]["topic_meta"]["notes"][-1] for key in ids} == {"person"}
     assert [rows[key]["topic_confidence"] is None for key in ids] == [True, False]
     assert not tickets.run(declared).prepared.writes
+    # it is a training row
+    file = tickets.folder / "job.yaml"
+    file.write_text(declared.model_dump_json(by_alias=True, exclude_none=True))
+    source = {"kind": "reviewed", "name": "looked_at", "job": str(file)}
+    mix_file = MixFile.model_validate(
+        {"model": "smollm2-untuned", "output": {"path": str(tickets.folder / "mix")}, "sources": [source]}
+    )
+    learned = mix(tickets.spark, MixPlan(mix_file, {"looked_at": declared})).as_dict()
+    assert learned["sources"]["looked_at"]["instances"] == 2
     # it outlives the prompt, and lapses with the row's input
     tickets.sql(f"UPDATE {{t}} SET text = 'ticket no 1 .' WHERE id = {ids[1]}")
     other = declared.model_copy(
