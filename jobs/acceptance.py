@@ -63,7 +63,7 @@ class Rule:
             return F.lit(None).cast("string")
         return F.when(framed, F.lit(PROMISED)).otherwise(F.lit(CARRIED))
 
-    def with_membership(self, rows: DataFrame, job: EnrichJob, at: int) -> DataFrame:
+    def with_membership(self, rows: DataFrame, job: EnrichJob, at: int, asked: Column) -> DataFrame:
         """Add `_framed<at>`: whether a row, as it stands and is asked now, is one of the frame's."""
         name = f"_framed{at}"
         if self.members is None:
@@ -71,7 +71,7 @@ class Rule:
         members = self.members.select(
             F.col("key").alias(f"{name}_key"), F.col("question_id").alias(f"{name}_question"), F.lit(True).alias(name)
         )
-        same = (lake.key_json(job.key) == F.col(f"{name}_key")) & (F.col(f"_hash{at}") == F.col(f"{name}_question"))
+        same = (lake.key_json(job.key) == F.col(f"{name}_key")) & (asked == F.col(f"{name}_question"))
         joined = rows.join(members, same, "left").drop(f"{name}_key", f"{name}_question")
         return joined.withColumn(name, F.coalesce(name, F.lit(False)))
 

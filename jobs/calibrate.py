@@ -14,6 +14,7 @@ from rich.text import Text
 
 from jobs import lake
 from jobs.calibration import Calibration, Scored, calibrate, rows_missing
+from jobs.cells import asked_question
 from jobs.frames import SCORED_STATES, latest_frame
 from jobs.prepare import Prepared, prepare
 from jobs.scores import Cell, is_right, read_value, truth_of
@@ -123,7 +124,7 @@ def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask) -> list[
 
 def _by_truth(spark: SparkSession, prepared: Prepared, texts: DataFrame, task: AnyTask, at: int) -> list[Scored]:
     rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES)).select(
-        lake.key_json(prepared.job.key).alias("key"), F.col(f"_hash{at}").alias("question_id")
+        lake.key_json(prepared.job.key).alias("key"), asked_question(prepared.cells, at).alias("question_id")
     )
     known = rows.join(texts.select("key", F.col(lake.quoted(task.name)).alias("truth")), "key")
     found = []

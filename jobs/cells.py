@@ -38,6 +38,7 @@ RECORDED = (
     "raw_score", "label_mass", "promise",
 )  # fmt: skip
 WRITTEN_STATES = ("redecide", "reference", "person", "kept", "skip")
+PERSON = "person:"  # how what stands for the question of a person's value begins
 NOT_ASKED = ("reference", "person")  # notes of values that no model gave
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 SAME_CONFIDENCE = 1e-9
@@ -152,8 +153,9 @@ def with_cells(
         structs.append(_struct(view, reference))
     rows = rows.withColumns(read)
     for at, task in enumerate(scope.tasks):
-        rows = rules[task.name].with_membership(rows, scope.job, at)
-        rows = rules[task.name].with_people(rows, scope.job, at, _inputs_hash(_View(scope, task, at)))
+        view = _View(scope, task, at)
+        rows = rules[task.name].with_membership(rows, scope.job, at, _asked(view, fingerprints[task.name]))
+        rows = rules[task.name].with_people(rows, scope.job, at, _inputs_hash(view))
     return CellFrame(scope, fingerprints, rows.withColumns(decided), tuple(structs), rules)
 
 
@@ -215,7 +217,14 @@ def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options
 
 def _person_id(view: _View) -> Column:
     """What stands for the question of a value that a person gave."""
-    return F.concat(F.lit("person:"), F.sha2(F.col(f"_said{view.at}"), 256))
+    return F.concat(F.lit(PERSON), F.sha2(F.col(f"_said{view.at}"), 256))
+
+
+def _asked(view: _View, fingerprint: str) -> Column:
+    """The question whose answer a cell holds, or would be asked: one that is written in place has other inputs now."""
+    hashed, question = F.col(f"_hash{view.at}"), view.meta["question_id"]
+    stands = (view.meta["inputs_after"] == hashed) & (view.meta["fingerprint"] == fingerprint)
+    return F.when(F.coalesce(stands & ~question.startswith(PERSON), F.lit(False)), question).otherwise(hashed)
 
 
 def _inputs_hash(view: _View) -> Column:
@@ -289,6 +298,12 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
 def proposed_text(cells: CellFrame, at: int) -> Column:
     """The answer on record of each row, as a text."""
     return _View(cells.scope, cells.scope.tasks[at], at).proposed()
+
+
+def asked_question(cells: CellFrame, at: int) -> Column:
+    """The question whose answer each row holds, or would be asked."""
+    task = cells.scope.tasks[at]
+    return _asked(_View(cells.scope, task, at), cells.fingerprints[task.name])
 
 
 def inputs_hash(cells: CellFrame, at: int) -> Column:

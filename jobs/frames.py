@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs import lake
-from jobs.cells import CellFrame, input_texts, inputs_hash, proposed_text
+from jobs.cells import CellFrame, asked_question, input_texts, inputs_hash, proposed_text
 from jobs.promise import MOST_CANDIDATES
 from jobs.store import Store, answers_by_question
 from schemas.errors import DataContractError
@@ -60,7 +60,7 @@ def open_frame(spark: SparkSession, cells: CellFrame, store: Store, at: int) -> 
         F.lit(name).alias("frame"),
         F.lit(task.name).alias("column"),
         key.alias("key"),
-        F.col(f"_hash{at}").alias("question_id"),
+        asked_question(cells, at).alias("question_id"),
         F.col(f"_raw_score{at}").alias("score"),
         (proposed_text(cells, at) if has_labels(task) else F.lit(None).cast("string")).alias("label"),
         # a secret of this frame orders the rows: nobody can know beforehand which will be drawn
@@ -104,7 +104,7 @@ def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: 
     # a row that was changed since keeps its place in the draw, without its text
     shown = cells.rows.select(
         lake.key_json(cells.scope.job.key).alias("key"),
-        F.col(f"_hash{at}").alias("question_id"),
+        asked_question(cells, at).alias("question_id"),
         input_texts(cells, at).alias("inputs"),
         inputs_hash(cells, at).alias("inputs_hash"),
     )

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from jobs import lake
 from jobs.calibration import Scored, measured
-from jobs.cells import input_texts, proposed_text
+from jobs.cells import asked_question, input_texts, proposed_text
 from jobs.frames import SCORED_STATES
 from jobs.page import page
 from jobs.prepare import Prepared, prepare, remarks
@@ -262,7 +262,7 @@ def _by_truth(spark: SparkSession, prepared: Prepared, texts: DataFrame, at: int
     )
     rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES)).select(
         lake.key_json(prepared.job.key).alias("key"),
-        F.col(f"_hash{at}").alias("question_id"),
+        asked_question(prepared.cells, at).alias("question_id"),
         input_texts(prepared.cells, at).alias("inputs"),
     )
     known = rows.join(texts.select("key", F.col(lake.quoted(task.name)).alias("truth")), "key")

@@ -40,7 +40,11 @@ def test_a_mix_file_reads_as_it_is_written() -> None:
     [
         ("form: tulu", "form: tulip", "2:7: form: takes one of template, tulu, completion; got the text 'tulip' (did"),
         ("kind: generated, ", "", "6:5: sources[1].kind: is missing; it takes one of job, reviewed, instructions"),
-        ("kind: generated", "kind: generate", "6:12: sources[1].kind: takes one of job, reviewed, instructions, conversations"),
+        (
+            "kind: generated",
+            "kind: generate",
+            "6:12: sources[1].kind: takes one of job, reviewed, instructions, conversations",
+        ),
         ("pairs: dates, ", "", "6:5: sources[1].pairs: is missing"),
         ("pairs: dates", "pairs: date", "sources[1].pairs: takes one of dates, phones, units, casing, typos, records"),
         ("rows: 3", "rows: 0", "sources[1].rows: "),

@@ -244,3 +244,20 @@ def test_a_purged_row_is_out_of_frame_and_review(tickets: Shop) -> None:
     for table in ("review", "framed"):
         left = store.read(tickets.spark, table).select("key").collect()
         assert key not in [json.loads(row["key"])["id"] for row in left]
+
+
+def test_a_column_in_place(shop: Shop) -> None:
+    clean = {"task": "clean", "name": "city", "rules": "lower case"}
+    shop.write([(n, f" ROME{n} ", f"rome{n}") for n in range(40)], "id int, city string, truth string")
+    declared = shop.job(clean, accept={"precision": 0.5, "assurance": 0.6})
+    assert counts(shop.run(declared), "city") == {"review": 40}
+    sample(shop.spark, declared, rows=20)
+    import_truth(shop.spark, declared, shop.path, {"city": "truth"})
+    result = shop.run(declared)
+    assert (result.columns["city"]["promised"], result.columns["city"]["changed"]) == (40, 40)
+    assert not shop.run(declared).prepared.writes
+    # what stands there now has other inputs than the questions had, and the same answers
+    sample(shop.spark, declared, rows=10, new_frame=True)
+    drawn = shop.store(declared).read(shop.spark, "review").where("verdict IS NULL").collect()
+    assert len(drawn) == 10
+    assert all(row["value"] == f'"rome{json.loads(row["key"])["id"]}"' for row in drawn)
