@@ -11,8 +11,8 @@ A cell's state is one word, sometimes with a reason after a colon:
     done:<status>  stands as it should
 
 Reads columns of the source (and, under the prefix `_target_`, of a separate target); adds `_state0`, `_state1`, … with
-what they are made of, and makes of the cells to do one struct each: task (int), state, hash, asked (the question whose
-answer it would have), question_id (what is put on record), old, old_meta, reference, said, was (the status on record).
+what they are made of, and makes of the cells to do one struct each: task (int), state, hash, question_id, old,
+old_meta, reference, said, was (the status on record).
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,6 @@ RECORDED = (
     "raw_score", "label_mass", "promise",
 )  # fmt: skip
 WRITTEN_STATES = ("redecide", "reference", "person", "kept", "skip")
-PERSON = "person:"  # how what stands for the question of a person's value begins
 NOT_ASKED = ("reference", "person")  # notes of values that no model gave
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 SAME_CONFIDENCE = 1e-9
@@ -161,13 +160,11 @@ def with_cells(
 
 def _struct(view: _View, reference: Column) -> Column:
     hashed, state = F.col(f"_hash{view.at}"), F.col(f"_state{view.at}")
-    asked = F.when(state == "redecide", view.meta["question_id"]).otherwise(hashed)
     return F.struct(
         F.lit(view.at).alias("task"),
         state.alias("state"),
         hashed.alias("hash"),
-        asked.alias("asked"),
-        F.when(state == "person", _person_id(view)).otherwise(asked).alias("question_id"),
+        F.when(state == "redecide", view.meta["question_id"]).otherwise(hashed).alias("question_id"),
         view.value.alias("old"),
         F.to_json(view.whole_meta).alias("old_meta"),
         reference.alias("reference"),
@@ -196,7 +193,8 @@ def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options
     known_skip = (status == "skipped") | (status.isNull() if task.in_place else F.lit(False))
     state = F.when(edited & F.lit(not options.overwrite_edits), _done_or("kept", status))
     said = F.col(f"_said{view.at}").isNotNull()
-    stands_by_person = said & status.isin(*ANSWERED, "undone") & (meta["question_id"] == _person_id(view)) & ~edited
+    is_theirs = F.array_contains(meta["notes"], said_note(F.col(f"_said{view.at}")))
+    stands_by_person = said & status.isin(*ANSWERED, "undone") & is_theirs & ~edited
     state = state.when(F.coalesce(stands_by_person, F.lit(False)), F.concat(F.lit("done:"), status))
     state = state.when(said & ~skip, F.lit("person"))
     # it waited for another version of the job, or somebody took an edit back: what was answered holds again
@@ -215,16 +213,16 @@ def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options
     return state.otherwise(F.lit("ask:input"))
 
 
-def _person_id(view: _View) -> Column:
-    """What stands for the question of a value that a person gave."""
-    return F.concat(F.lit(PERSON), F.sha2(F.col(f"_said{view.at}"), 256))
+def said_note(said: Column) -> Column:
+    """The note of a value that a person gave, by which it is known again."""
+    return F.concat(F.lit("said:"), F.substring(F.sha2(said, 256), 1, 16))
 
 
 def _asked(view: _View, fingerprint: str) -> Column:
     """The question whose answer a cell holds, or would be asked: one that is written in place has other inputs now."""
     hashed, question = F.col(f"_hash{view.at}"), view.meta["question_id"]
     stands = (view.meta["inputs_after"] == hashed) & (view.meta["fingerprint"] == fingerprint)
-    return F.when(F.coalesce(stands & ~question.startswith(PERSON), F.lit(False)), question).otherwise(hashed)
+    return F.when(F.coalesce(stands, F.lit(False)), question).otherwise(hashed)
 
 
 def _inputs_hash(view: _View) -> Column:

@@ -73,7 +73,7 @@ def judge(wanted: DataFrame, answers: DataFrame, cells: CellFrame) -> DataFrame:
         F.struct("status", "value", "confidence", "label_mass", "scores", "error", "model", "notes",
                  "prompt_tokens", "completion_tokens", "answered_run", "answered_at").alias("a"),
     )  # fmt: skip
-    joined = wanted.join(known, F.col("asked") == F.col("a_question"), "left").drop("a_question")
+    joined = wanted.join(known, F.col("question_id") == F.col("a_question"), "left").drop("a_question")
     # {"v":…} without its wrapping is the value as JSON
     wrapped = F.to_json(F.struct(F.col("reference").alias("v")))
     by_reference = F.substr(wrapped, F.lit(6), F.length(wrapped) - 6)
@@ -150,6 +150,7 @@ def _judged(cells: CellFrame) -> Column:
         F.coalesce(F.when(~unscored, F.col("a.notes")), F.array().cast("array<string>")),
         F.when(F.col("guard").isNotNull(), F.array("guard")).otherwise(F.array().cast("array<string>")),
         F.when(F.col("state").isin(*cells_.NOT_ASKED), F.array("state")).otherwise(F.array().cast("array<string>")),
+        F.when(by_person, F.array(cells_.said_note(F.col("said")))).otherwise(F.array().cast("array<string>")),
     )
     task_fingerprint = _per_task([F.lit(cells.fingerprints[task.name]) for task in tasks])
     confidence = _per_task([cells.rules[task.name].confidence(*_scores()) for task in tasks])

@@ -71,8 +71,8 @@ def stage(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) ->
     if turn.follows:
         wanted = _with_rows(wanted, _written_rows(spark, cells, run_id=turn.run_id), cells, how="left_anti")
     fingerprints = sorted(set(cells.fingerprints.values()))
-    asked = wanted.select(F.col("asked").alias("question_id")) if turn.is_small else None
-    answers = answers_by_question(spark, store, fingerprints, wanted=asked, cells=turn.cells)
+    few = wanted if turn.is_small else None
+    answers = answers_by_question(spark, store, fingerprints, wanted=few, cells=turn.cells)
     judged = judge(wanted, answers, cells)
     keys = [f"k{at}" for at in range(len(cells.scope.job.key))]
     gathered = _by_row(judged, keys, tasks=len(cells.scope.tasks))
