@@ -139,6 +139,7 @@ def with_cells(
     """
     rules = plain_rules(scope.job) if rules is None else rules
     rows = scope.rows
+    views: list[_View] = []
     structs: list[Column] = []
     read: dict[str, Column] = {}
     decided: dict[str, Column] = {}
@@ -150,11 +151,12 @@ def with_cells(
         read |= view.columns(fingerprints[task.name])
         decided[f"_state{at}"] = _state(view, fingerprints[task.name], reference, rules[task.name], options)
         structs.append(_struct(view, reference))
+        views.append(view)
     rows = rows.withColumns(read)
-    for at, task in enumerate(scope.tasks):
-        view = _View(scope, task, at)
-        rows = rules[task.name].with_membership(rows, scope.job, at, _asked(view, fingerprints[task.name]))
-        rows = rules[task.name].with_people(rows, scope.job, at, _inputs_hash(view))
+    for at, view in enumerate(views):
+        name = view.task.name
+        rows = rules[name].with_membership(rows, scope.job, at, _asked(view, fingerprints[name]))
+        rows = rules[name].with_people(rows, scope.job, at, _inputs_hash(view))
     return CellFrame(scope, fingerprints, rows.withColumns(decided), tuple(structs), rules)
 
 

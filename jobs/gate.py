@@ -47,14 +47,14 @@ class GateShut(DataContractError):
 
     code = "gate"
 
-    def __init__(self, complaints: Mapping[str, list[str]]) -> None:
-        """Name every column and what of it differs."""
+    def __init__(self, complaints: Mapping[str, list[str]], *, is_drift: bool = False) -> None:
+        """Name every column and what of it differs; `is_drift`: a promise is declared to stop then."""
         told = "; ".join(f"{name}: {', '.join(found)}" for name, found in complaints.items())
         super().__init__(
             f"the gate is shut, nothing was written: {told}",
             hint="after a look, `burnish run --publish-only` writes the answers as they are; nothing is asked again",
         )
-        self.columns = tuple(complaints)
+        self.columns, self.is_drift = tuple(complaints), is_drift
 
 
 @dataclass
@@ -99,16 +99,16 @@ class GateKeeper:
             if told:
                 found[task.name] = told
                 if rule.stops_on_drift and not self.is_open:
-                    raise GateShut({task.name: [told]})
+                    raise GateShut({task.name: [told]}, is_drift=True)
         self.remarks += [f"{name}: {told}; the promise is not about them" for name, told in found.items()]
 
     def held(self, shut: GateShut) -> CellFrame:
         """Return the cells with every answer of the columns that differ on its way to review.
 
         Raises:
-            GateShut: the gate is declared to stop the run.
+            GateShut: the gate, or a promise, is declared to stop the run.
         """
-        if self.job.gate is None or self.job.gate.otherwise != "review":
+        if shut.is_drift or self.job.gate is None or self.job.gate.otherwise != "review":
             raise shut
         self.remarks.append(str(shut).replace("nothing was written", "these answers wait in review"))
         rules = {name: Rule(thresholds={}) if name in shut.columns else rule for name, rule in self.cells.rules.items()}

@@ -2,21 +2,108 @@
 
 import importlib.resources
 import io
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
+from rich.table import Table
 
+from schemas.errors import JobFileError
 from udfs.extras import need
-
-if TYPE_CHECKING:
-    from jobs.report import ColumnReport, Report
 
 # no picture of the page is drawn by anything that could run; it says so to the browser, too
 INK, ACCEPTED, WAITING, LINE = "#8a8f98", "#2f8f6b", "#c98a2b", "#4a7fd6"
 
 
-def page(report: "Report") -> str:
+@dataclass(frozen=True)
+class Judged:
+    """One judged row, with its texts."""
+
+    key: str
+    inputs: str
+    answer: str
+    right: bool
+    confidence: float | None
+    correction: str | None = None
+
+
+@dataclass(frozen=True)
+class ColumnReport:
+    """What is known of one column.
+
+    Attributes:
+        bins: cells by confidence, from 0 to 1, accepted ones and others.
+        reliability: of judged rows by confidence, with 95 % intervals; see `jobs.calibration.measured`.
+        risk: pairs of the share of judged rows kept, the surest first, and the share of them that is wrong.
+        kinds: of mistakes: answer, what was right, how often.
+        mistakes: the surest of them. `to_review`: the least sure that wait.
+    """
+
+    name: str
+    task: str
+    statuses: Mapping[str, int]
+    bins: Sequence[tuple[int, int]]
+    judged: int
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    reliability: Sequence[Mapping[str, Any]] = ()
+    risk: Sequence[tuple[float, float]] = ()
+    promised: tuple[float, float] | None = None
+    kinds: Sequence[tuple[str, str, int]] = ()
+    mistakes: Sequence[Judged] = ()
+    to_review: Sequence[Judged] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """One page; in a notebook it shows itself."""
+
+    target: str
+    model: str
+    remarks: tuple[str, ...]
+    runs: tuple[dict[str, Any], ...]
+    columns: tuple[ColumnReport, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts as JSON-able values."""
+        return json.loads(json.dumps(vars(self), default=vars))  # type: ignore[no-any-return]
+
+    def html(self) -> str:
+        """Return the page."""
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def render(self) -> Table:
+        """Return a summary for a terminal."""
+        table = Table(title=self.target, title_justify="left")
+        for heading in ("column", "accepted", "review", "judged", "right"):
+            table.add_column(heading, justify="left" if heading == "column" else "right")
+        for one in self.columns:
+            right = one.figures.get("right")
+            counts = (f"{one.statuses.get(status, 0):,}" for status in ("accepted", "review"))
+            table.add_row(one.name, *counts, f"{one.judged:,}", "" if right is None else f"{right:.1%}")
+        return table
+
+    def write(self, file: Path) -> None:
+        """Write the page, and the same facts as JSON beside it.
+
+        Raises:
+            JobFileError: a file cannot be written.
+        """
+        try:
+            file.write_text(self.html(), encoding="utf-8")
+            text = json.dumps(self.as_dict(), ensure_ascii=False, indent=2)
+            file.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        except OSError as problem:
+            raise JobFileError(f"{file}: cannot be written: {problem.strerror}") from problem
+
+
+def page(report: Report) -> str:
     """Return the page.
 
     Raises:
@@ -29,7 +116,7 @@ def page(report: "Report") -> str:
     return environment.from_string(template).render(report=report, pictures=pictures)
 
 
-def _pictures(one: "ColumnReport") -> list[Markup]:
+def _pictures(one: ColumnReport) -> list[Markup]:
     found = [_drawn("Confidence of the answers", "confidence", "cells", lambda axes: _histogram(axes, one))]
     if one.reliability:
         found.append(
@@ -42,7 +129,7 @@ def _pictures(one: "ColumnReport") -> list[Markup]:
     return found
 
 
-def _histogram(axes: Any, one: "ColumnReport") -> None:
+def _histogram(axes: Any, one: ColumnReport) -> None:
     width = 1 / len(one.bins)
     places = [at * width for at in range(len(one.bins))]
     written, waiting = [pair[0] for pair in one.bins], [pair[1] for pair in one.bins]
@@ -51,7 +138,7 @@ def _histogram(axes: Any, one: "ColumnReport") -> None:
     axes.legend(frameon=False, labelcolor=INK)
 
 
-def _curve(axes: Any, one: "ColumnReport") -> None:
+def _curve(axes: Any, one: ColumnReport) -> None:
     places = [part["confidence"] for part in one.reliability]
     shares = [part["right"] for part in one.reliability]
     below = [max(0.0, part["right"] - part["low"]) for part in one.reliability]
@@ -62,7 +149,7 @@ def _curve(axes: Any, one: "ColumnReport") -> None:
     axes.set_ylim(0, 1)
 
 
-def _risks(axes: Any, one: "ColumnReport") -> None:
+def _risks(axes: Any, one: ColumnReport) -> None:
     axes.plot([share for share, _ in one.risk], [wrong for _, wrong in one.risk], color=LINE)
     if one.promised is not None:
         axes.plot(*one.promised, "D", color=ACCEPTED)

@@ -3,20 +3,17 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from rich.table import Table
 
 from jobs import lake
 from jobs.calibration import Scored, measured
 from jobs.cells import asked_question, input_texts, proposed_text
 from jobs.frames import SCORED_STATES
-from jobs.page import page
+from jobs.page import ColumnReport, Judged, Report
 from jobs.prepare import Prepared, prepare, remarks
 from jobs.review import newest_frames, shown
 from jobs.scores import Cell, is_right, read_value, truth_of
@@ -25,7 +22,6 @@ from jobs.status import last_runs, status
 from jobs.store import answers_by_question
 from jobs.verdicts import truth_texts
 from schemas.accept import Promise
-from schemas.errors import JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 from schemas.tasks import AnyTask
@@ -34,90 +30,6 @@ MOST_SHOWN = 20
 MOST_JUDGED = 50_000
 MOST_KINDS = 15
 BINS = 20
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One judged row, with its texts."""
-
-    key: str
-    inputs: str
-    answer: str
-    right: bool
-    confidence: float | None
-    correction: str | None = None
-
-
-@dataclass(frozen=True)
-class ColumnReport:
-    """What is known of one column.
-
-    Attributes:
-        bins: cells by confidence, from 0 to 1, accepted ones and others.
-        reliability: of judged rows by confidence, with 95 % intervals; see `jobs.calibration.measured`.
-        risk: pairs of the share of judged rows kept, the surest first, and the share of them that is wrong.
-        kinds: of mistakes: answer, what was right, how often.
-        mistakes: the surest of them. `to_review`: the least sure that wait.
-    """
-
-    name: str
-    task: str
-    statuses: Mapping[str, int]
-    bins: Sequence[tuple[int, int]]
-    judged: int
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    reliability: Sequence[Mapping[str, Any]] = ()
-    risk: Sequence[tuple[float, float]] = ()
-    promised: tuple[float, float] | None = None
-    kinds: Sequence[tuple[str, str, int]] = ()
-    mistakes: Sequence[Judged] = ()
-    to_review: Sequence[Judged] = ()
-
-
-@dataclass(frozen=True)
-class Report:
-    """One page; in a notebook it shows itself."""
-
-    target: str
-    model: str
-    remarks: tuple[str, ...]
-    runs: tuple[dict[str, Any], ...]
-    columns: tuple[ColumnReport, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the facts as JSON-able values."""
-        return json.loads(json.dumps(vars(self), default=vars))  # type: ignore[no-any-return]
-
-    def html(self) -> str:
-        """Return the page."""
-        return page(self)
-
-    def _repr_html_(self) -> str:
-        return self.html()
-
-    def render(self) -> Table:
-        """Return a summary for a terminal."""
-        table = Table(title=self.target, title_justify="left")
-        for heading in ("column", "accepted", "review", "judged", "right"):
-            table.add_column(heading, justify="left" if heading == "column" else "right")
-        for one in self.columns:
-            right = one.figures.get("right")
-            counts = (f"{one.statuses.get(status, 0):,}" for status in ("accepted", "review"))
-            table.add_row(one.name, *counts, f"{one.judged:,}", "" if right is None else f"{right:.1%}")
-        return table
-
-    def write(self, file: Path) -> None:
-        """Write the page, and the same facts as JSON beside it.
-
-        Raises:
-            JobFileError: a file cannot be written.
-        """
-        try:
-            file.write_text(self.html(), encoding="utf-8")
-            text = json.dumps(self.as_dict(), ensure_ascii=False, indent=2)
-            file.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-        except OSError as problem:
-            raise JobFileError(f"{file}: cannot be written: {problem.strerror}") from problem
 
 
 def report(

@@ -1,6 +1,7 @@
 """`burnish review`: rows drawn from a frame, and what people say of the model's answers to them."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from schemas.options import RunOptions
 from schemas.tables import REVIEW, ddl
 from schemas.tasks import AnyTask
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line ends
 VERDICTS = ("yes", "no", "skip")
 
 
@@ -126,12 +128,18 @@ def open_rows(spark: SparkSession, prepared: Prepared) -> list[dict[str, Any]]:
     return [row.asDict() for row in rows.orderBy("place", "column").collect()]
 
 
+def printable(text: str) -> str:
+    """A text without control characters: in a terminal they would be commands."""
+    return CONTROL.sub("\ufffd", text)
+
+
 def shown(task: AnyTask, row: Mapping[str, Any]) -> tuple[str, str]:
     """A drawn row's inputs and the model's answer, as texts for a person."""
     texts = row["inputs"] or ["(changed since it was drawn)"] * len(task.inputs)
     inputs = "\n".join(f"{name}: {'' if text is None else text}" for name, text in zip(task.inputs, texts, strict=True))
     value = read_value(row["value"])
-    return inputs, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    answer = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return printable(inputs), printable(answer)
 
 
 def apply(spark: SparkSession, prepared: Prepared, said: Sequence[Said], *, reviewer: str) -> None:

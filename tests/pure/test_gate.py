@@ -1,8 +1,11 @@
 """What the gate compares, and what it says."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
-from jobs.gate import Facts, complaints, mix_distance
+from jobs.gate import Facts, GateKeeper, GateShut, complaints, mix_distance
 from schemas.gate import Gate
 
 BEFORE = Facts(answered=100, failed=2, nulls=3, changed=10, scored=100, confidence=80.0, mix={"a": 60, "b": 40})
@@ -45,3 +48,10 @@ def test_a_mix_that_chance_explains_is_none() -> None:
     assert mix_distance({}, {"a": 1}) == (0.0, 1.0)
     even = dict.fromkeys("abcde", 100)
     assert mix_distance(even, even)[1] > 0.99
+
+
+def test_a_promise_that_stops_on_drift_is_not_overruled_by_the_gate() -> None:
+    job = SimpleNamespace(gate=Gate(otherwise="review"))
+    keeper = GateKeeper(cast(Any, None), cast(Any, job), cast(Any, None))
+    with pytest.raises(GateShut):
+        keeper.held(GateShut({"topic": ["they drift"]}, is_drift=True))

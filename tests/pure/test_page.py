@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.report import ColumnReport, Judged, Report
+from jobs.page import ColumnReport, Judged, Report
+from jobs.review import printable
 
 CHROMIUM = shutil.which("chromium")
 ASKING = ('<img src="{}">', '<link rel="stylesheet" href="{}">', '<iframe src="{}"></iframe>')
@@ -80,6 +81,10 @@ def test_no_text_of_a_cell_is_markup() -> None:
     assert "<script" not in page.lower()
     assert "<b>bold" not in page
     assert "{{ 7 * 7 }}" in page
+
+
+def test_no_text_of_a_cell_commands_a_terminal() -> None:
+    assert printable("a\x1b[2Jb\x00\r\tc\n") == "a\ufffd[2Jb\ufffd\ufffd\tc\n"
 
 
 def test_a_report_in_a_notebook_shows_itself() -> None:
