@@ -9,7 +9,6 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.acceptance import Rule
 from jobs.cells import NOT_ASKED, CellFrame
 from jobs.outcome import changes
 from jobs.status import last_runs
@@ -111,8 +110,10 @@ class GateKeeper:
         if shut.is_drift or self.job.gate is None or self.job.gate.otherwise != "review":
             raise shut
         self.remarks.append(str(shut).replace("nothing was written", "these answers wait in review"))
-        rules = {name: Rule(thresholds={}) if name in shut.columns else rule for name, rule in self.cells.rules.items()}
-        return replace(self.cells, rules=rules)
+        # a night that was held is none to compare the next one with
+        self.facts = {name: facts for name, facts in self.facts.items() if name not in shut.columns}
+        held = {name: replace(self.cells.rules[name], thresholds={}) for name in shut.columns}
+        return replace(self.cells, rules={**self.cells.rules, **held})
 
 
 def facts_of(staged: DataFrame, cells: CellFrame) -> dict[str, Facts]:

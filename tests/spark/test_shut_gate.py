@@ -48,6 +48,10 @@ def test_an_odd_night_may_go_on(odd_night: Shop, otherwise: str) -> None:
     written = [row["topic_meta"]["status"] for row in odd_night.rows().values() if row["id"] >= ROWS]
     assert set(written) == {status}
     assert any("67% of the answers have other labels" in remark for remark in result.as_dict()["remarks"])
+    # what was held waits on, and the next night is not measured by it
+    again: Any = odd_night.run(job(odd_night, otherwise))
+    assert again.columns["topic"]["changed"] == 0
+    assert {row["topic_meta"]["status"] for row in odd_night.rows().values() if row["id"] >= ROWS} == {status}
 
 
 def test_rows_outside_a_frame_that_score_otherwise_are_told(spark: SparkSession) -> None:
