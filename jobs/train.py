@@ -20,14 +20,14 @@ from schemas.errors import JobFileError
 from schemas.job import Place
 from schemas.train import TrainFile
 from schemas.training_row import TRAINING_ROWS
-from udfs.adapter import export
+from udfs.adapter import export, rank_of
 from udfs.ask import code_digest
 from udfs.cards import card_of
 from udfs.examples import ExampleSpec, row_of
 from udfs.extras import need
 from udfs.lessons import Teacher
 from udfs.masked import Masked, Unteachable
-from udfs.models import StagedModel, stage
+from udfs.models import StagedModel, adapter_of, base_of, stage
 from udfs.tokens import Tokens, load_tokens
 
 STATE = "train.json"
@@ -99,8 +99,8 @@ def train(spark: SparkSession, file: TrainFile) -> Trained:
     folder = Path(file.output).expanduser().resolve()
     staged = stage(file.model)
     card = trained_card(file, staged)
+    learner, before = _learner(file, staged)
     versions = _claim(spark, file, staged, folder)
-    before: str | None = None
     facts: dict[str, DataFacts] = {}
     for number, one in enumerate(file.stages, 1):
         place = file.data_of(one)
@@ -109,13 +109,33 @@ def train(spark: SparkSession, file: TrainFile) -> Trained:
         # two mixtures may each have a data set of this name
         stage_name = f"{number}: " if len(versions) > 1 else ""
         facts |= {f"{stage_name}{name}": found for name, found in written.facts.items()}
-        before = run_stage(spark, file, number, staged, written.stream, folder, before)
+        before = run_stage(spark, file, number, learner, written.stream, folder, before)
     steps = steps_of(folder, len(file.stages))
     draw(steps, folder / "loss.png", title=f"{file.model.text}, {file.method}")
     product = folder / ("adapter" if file.method == "lora" else "model")
-    export(Path(str(before)), product, card=card, base=file.model.text, method=file.method, source=staged.folder)
+    base = base_of(file.model).text
+    export(Path(str(before)), product, card=card, base=base, method=file.method, source=staged.folder)
     _write_readme(product, file, facts, steps)
     return Trained(str(folder), str(product), facts, tuple(steps))
+
+
+def _learner(file: TrainFile, staged: StagedModel) -> tuple[StagedModel, str | None]:
+    """What learns, and the adapter from which it goes on: of a model with an adapter, LoRA trains that one further.
+
+    Raises:
+        JobFileError: the adapter has another rank or alpha than the file declares.
+    """
+    adapter = adapter_of(file.model)
+    if adapter is None or file.method != "lora":
+        return staged, None
+    found, declared = rank_of(adapter), (file.lora.rank, float(file.lora.alpha))
+    if found != declared:
+        raise JobFileError(
+            f"the model's adapter has rank {found[0]} and alpha {found[1]:g}, `lora` declares others",
+            hint=f"declare `lora: {{rank: {found[0]}, alpha: {found[1]:g}}}` to train it further, or name the model "
+            "without its adapter (`smollm2-untuned`) to train a new one",
+        )
+    return stage(base_of(file.model)), str(adapter)
 
 
 def show(spark: SparkSession, file: TrainFile, rows: int) -> Shown:

@@ -9,17 +9,19 @@ import argparse
 import hashlib
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from tests.scripted_replica import Handler, Server
+from tests.scripted_replica import CutShort, Handler, Server
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SEC = 120.0
+SLOW_SEC = 3.0
 MARK = -100.0  # see udfs.logits: where a closed set's mass is parked
 
 
@@ -59,15 +61,25 @@ class Book:
         return [prompt for line in self.lines("asked") for prompt in line["prompts"]]
 
 
-def install(folder: Path, *, poison: Sequence[int] = (), starts: int = 1) -> tuple[str, Book]:
+def install(
+    folder: Path,
+    *,
+    poison: Sequence[int] = (),
+    starts: int = 1,
+    answer_sec: float = 0.0,
+    faults: Sequence[tuple[int, str]] = (),
+) -> tuple[str, Book]:
     """Write the program and return its path and its book.
 
     Args:
         poison: token ids; a prompt that holds them in a row ends the engine.
         starts: how many engines must have been started before any answers.
+        answer_sec: how long each prompt takes.
+        faults: after how many prompts the engine misbehaves once, and how: `FAULTS` names the ways.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manner.json").write_text(json.dumps({"poison": list(poison), "starts": starts}))
+    manner = {"poison": list(poison), "starts": starts, "answer_sec": answer_sec, "faults": [list(one) for one in faults]}
+    (folder / "manner.json").write_text(json.dumps(manner))
     program = folder / "python"
     program.write_text(
         f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m tests.scripted_engine "{folder}" "$@"\n'
@@ -82,6 +94,7 @@ class Engine:
     def __init__(self, book: Book) -> None:
         manner = json.loads((book.folder / "manner.json").read_text())
         self.book, self.poison, self.starts = book, manner["poison"], manner["starts"]
+        self.answer_sec, self.faults = manner["answer_sec"], manner["faults"]
 
     def answer(self, body: dict[str, Any]) -> tuple[int, bytes]:
         """Answer each prompt with a label that its digest chooses."""
@@ -92,9 +105,53 @@ class Engine:
         deadline = time.monotonic() + PATIENCE_SEC
         while len(self.book.starts) < self.starts and time.monotonic() < deadline:
             time.sleep(0.05)
+        time.sleep(self.answer_sec * len(digests))
+        if (fault := self._due()) is not None:
+            return FAULTS[fault]()
         closed = _closed_set(body["vllm_xargs"].get("burnish_choices"))
         choices = [_choice(closed, int(digest[:8], 16), body) for digest in digests]
         return 200, json.dumps({"choices": choices, "usage": {}}).encode()
+
+
+    def _due(self) -> str | None:
+        """The next fault whose time has come; each comes once, over all processes."""
+        seen = len(self.book.asked) if self.faults else 0
+        for at, (after, kind) in enumerate(self.faults):
+            if seen >= after:
+                try:
+                    (self.book.folder / f"fault{at}").touch(exist_ok=False)
+                except FileExistsError:
+                    continue
+                return str(kind)
+        return None
+
+
+def _killed() -> NoReturn:
+    os._exit(9)
+
+
+def _stopped() -> tuple[int, bytes]:
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return 200, b"{}"
+
+
+def _slow() -> tuple[int, bytes]:
+    time.sleep(SLOW_SEC)
+    return 500, b"late"
+
+
+def _cut() -> tuple[int, bytes]:
+    raise CutShort(b'{"choices": [{"logprobs": {"tok')
+
+
+FAULTS: dict[str, Callable[[], tuple[int, bytes]]] = {
+    "killed": _killed,
+    "stopped": _stopped,
+    "cut": _cut,
+    "garbage": lambda: (200, b"\xff\xfe not JSON"),
+    "500": lambda: (500, b"internal error"),
+    "slow": _slow,
+}
 
 
 def _holds(prompt: list[int], word: list[int]) -> bool:

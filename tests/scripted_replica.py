@@ -16,6 +16,15 @@ class EngineDied(Exception):
     """Raised by a script to have the server die in the middle of a request."""
 
 
+class CutShort(Exception):
+    """Raised by a script to have the connection end in the middle of a reply."""
+
+    def __init__(self, content: bytes) -> None:
+        """Keep what still gets through."""
+        super().__init__("cut short")
+        self.content = content
+
+
 class Script(Protocol):
     """What decides on answers."""
 
@@ -51,13 +60,21 @@ class Handler(BaseHTTPRequestHandler):
         except EngineDied:
             self.connection.close()
             return
+        except CutShort as cut:
+            self.begin_reply(200, 2 * len(cut.content))
+            self.wfile.write(cut.content)
+            self.close_connection = True
+            return
         self.reply(status, content)
 
     def reply(self, status: int, content: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
+        self.begin_reply(status, len(content))
         self.wfile.write(content)
+
+    def begin_reply(self, status: int, length: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the test's output clean."""

@@ -70,6 +70,16 @@ def check_adapter(folder: Path) -> dict[str, Any]:
     return config
 
 
+def rank_of(folder: Path) -> tuple[int, float]:
+    """Return an adapter's rank and alpha, which a training that goes on from it must keep.
+
+    Raises:
+        EnvironmentProblem: the folder holds no adapter.
+    """
+    config = check_adapter(folder)
+    return int(config["r"]), float(config["lora_alpha"])
+
+
 def merge(base: Path, adapter: Path, folder: Path) -> None:
     """Write the base model with the adapter's update added to its weights; the card is the adapter's.
 

@@ -62,7 +62,7 @@ def stage(model: ModelRef, *, cache: Path | None = None, expect_digest: str | No
     """
     models = (cache or cache_folder()) / "models"
     if (adapter := adapter_of(model)) is not None:
-        base = stage(_base_of(model), cache=cache)
+        base = stage(base_of(model), cache=cache)
         merged = _merged_folder(base.folder, adapter, models)
         folder = _build_once(merged, lambda beside: merge(base.folder, adapter, beside))
         name, revision = f"{base.name}+{adapter.name}", ""
@@ -92,7 +92,7 @@ def staged_folder(model: ModelRef, *, cache: Path | None = None) -> Path | None:
     """
     models = (cache or cache_folder()) / "models"
     if (adapter := adapter_of(model)) is not None:
-        base = staged_folder(_base_of(model), cache=cache)
+        base = staged_folder(base_of(model), cache=cache)
         if base is None:
             return None
         folder = _merged_folder(base, adapter, models)
@@ -122,9 +122,11 @@ def adapter_of(model: ModelRef) -> Path | None:
     return folder
 
 
-def _base_of(model: ModelRef) -> ModelRef:
-    """The model that `adapter_of` goes with: the same without the adapter, which a name alone may stand for."""
-    return ModelRef(name=UNTUNED) if model.adapter is None else model.model_copy(update={"adapter": None})
+def base_of(model: ModelRef) -> ModelRef:
+    """The model that an adapter goes with: the same without the adapter, which a name alone may stand for."""
+    if model.adapter is None:
+        return ModelRef(name=UNTUNED) if model.name == TRAINED else model
+    return model.model_copy(update={"adapter": None})
 
 
 def _merged_folder(base: Path, adapter: Path, models: Path) -> Path:

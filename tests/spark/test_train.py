@@ -149,6 +149,22 @@ def test_the_adapter_is_served_as_trained(trained: Path, base: Path) -> None:
     assert not torch.allclose(plain, merged(ids).logits, atol=1e-2)
 
 
+def test_an_adapter_is_trained_further(
+    spark: SparkSession, trained: Path, base: Path, mixture: Path, tmp_path: Path
+) -> None:
+    model = {"path": str(base), "adapter": str(trained / "adapter")}
+    stages = [{"steps": 4, "batch": 2, "learning_rate": 0.001, "longest": 256}]
+    file = declared(base, mixture, tmp_path / "out", model=model, stages=stages)
+    result = train(spark, load_file(file, TrainFile))
+    # the same first rows, by what the first training has learned
+    assert max(losses(tmp_path / "out")) < min(losses(trained)[:4])
+    further = stage(ModelRef(path=str(base), adapter=result.product))
+    assert further.digest != stage(ModelRef.model_validate(model)).digest
+    other = declared(base, mixture, tmp_path / "other", model=model, stages=stages, lora={"rank": 4})
+    with pytest.raises(JobFileError, match="rank 16 and alpha 32"):
+        train(spark, load_file(other, TrainFile))
+
+
 def test_two_stages_on_two_processes_train_the_whole_model(
     spark: SparkSession, base: Path, mixture: Path, tmp_path: Path
 ) -> None:
