@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The working folder stays off the import path: a folder named `schemas` there must not hide ours.
 export PYTHONSAFEPATH := 1
 
-.PHONY: help install java-and-install demo test check bench bench-gpu wheel lock clean
+.PHONY: help install java-and-install demo test check bench bench-gpu faults wheel lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ bench: java-and-install  ## measure against raw vLLM and plain Delta; writes tes
 
 bench-gpu: install  ## the same against raw vLLM on a GPU, with an 8B-shaped model
 	$(BIN)/python tests/bench/gpu.py
+
+faults: java-and-install  ## inject faults and check what must hold (hours; goes on where it was); CASE=driver picks
+	PYTHONPATH=$(CURDIR) $(BIN)/python -m tests.faults.run $(CASE)
 
 wheel: install  ## build dist/burnish-*.whl
 	$(BIN)/python -m hatchling build -t wheel -d dist

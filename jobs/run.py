@@ -28,7 +28,7 @@ from jobs.plan import cached_share
 from jobs.prepare import Prepared, prepare, rate_of, refuse_reasking, to_ask
 from jobs.progress import Reporter
 from jobs.publish import Turn, publish
-from jobs.result import RunResult
+from jobs.result import DECIDED, RunResult
 from jobs.waves import Asking, Bounds, Desk, Progress
 from schemas.errors import Interrupted
 from schemas.job import EnrichJob
@@ -114,11 +114,22 @@ class Night:
         desk = Desk(self.spark, prepared.store, spec, cluster, job.target_place.text)
         minutes = job.limits.max_minutes
         deadline = None if minutes is None else self.began + minutes * 60
-        bounds = Bounds(deadline=deadline, max_tokens=job.limits.max_tokens)
+        bounds = Bounds(deadline, job.limits.max_tokens, self._most_failed(questions))
         rate, _ = rate_of(self.spark, prepared, cluster)
         self.asking = Asking(desk, self.progress, rate=rate, bounds=bounds)
         with Reporter(self.progress, cached_share=cached_share(prepared, questions)) as reporter:
             self.asking.run(every=lambda: self._tick(reporter))
+
+    def _most_failed(self, questions: int) -> float:
+        """How many of tonight's questions may fail before it is sure enough that the run will end with exit 1.
+
+        A failed question counts for as many cells as a question has on average. Cells that failed on earlier nights
+        count too, but do not end a night of which few fail.
+        """
+        limit, to_ask = self.prepared.job.limits.max_failed_share, self.prepared.count("ask")
+        done = {status: self.prepared.count(f"done:{status}") for status in DECIDED}
+        allowed_cells = limit * (to_ask + sum(done.values())) - done["failed"]
+        return max(limit * questions, allowed_cells * questions / max(1, to_ask))
 
     def _tick(self, reporter: Reporter) -> None:
         reporter.show()

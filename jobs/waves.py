@@ -4,12 +4,13 @@ Two waves run at once, so that one's tail hides behind the next. What is done is
 answers: a wave that was lost is simply asked again.
 """
 
+import math
 import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from py4j.protocol import Py4JJavaError
 from pyspark import inheritable_thread_target
@@ -71,10 +72,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where asking stops by itself."""
+    """Where asking stops by itself; `most_failed` is how many questions may fail before it does."""
 
     deadline: float | None = None
     max_tokens: int | None = None
+    most_failed: float = math.inf
 
 
 class Pace:
@@ -133,7 +135,7 @@ class Asking:
         self.stopping = threading.Event()
         context = desk.spark.sparkContext
         # one a lane, of which the waves follow one another: what a wave adds to it is that wave's
-        self.tallies = [Tally(context.accumulator(0), context.accumulator(0)) for _ in range(LANES)]
+        self.tallies = [Tally(*(context.accumulator(0) for _ in fields(Tally))) for _ in range(LANES)]
 
     def run(self, *, every: Callable[[], None]) -> None:
         """Ask everything, calling `every` a few times a second from this thread.
@@ -180,6 +182,9 @@ class Asking:
                 return None
             if self.bounds.deadline is not None and time.monotonic() >= self.bounds.deadline:
                 self.progress.stopped = "max_minutes"
+                return None
+            if sum(tally.failed.value for tally in self.tallies) > self.bounds.most_failed:
+                self.progress.stopped = "max_failed_share"
                 return None
             tokens = self.pace.wave_tokens()
             if self.bounds.max_tokens is not None:

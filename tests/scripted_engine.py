@@ -78,7 +78,12 @@ def install(
         faults: after how many prompts the engine misbehaves once, and how: `FAULTS` names the ways.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    manner = {"poison": list(poison), "starts": starts, "answer_sec": answer_sec, "faults": [list(one) for one in faults]}
+    manner = {
+        "poison": list(poison),
+        "starts": starts,
+        "answer_sec": answer_sec,
+        "faults": [list(one) for one in faults],
+    }
     (folder / "manner.json").write_text(json.dumps(manner))
     program = folder / "python"
     program.write_text(
@@ -111,7 +116,6 @@ class Engine:
         closed = _closed_set(body["vllm_xargs"].get("burnish_choices"))
         choices = [_choice(closed, int(digest[:8], 16), body) for digest in digests]
         return 200, json.dumps({"choices": choices, "usage": {}}).encode()
-
 
     def _due(self) -> str | None:
         """The next fault whose time has come; each comes once, over all processes."""

@@ -94,11 +94,13 @@ class Tally:
 
     rows: "Accumulator[int]"
     tokens: "Accumulator[int]"
+    failed: "Accumulator[int]"
 
     def count(self, rows: Sequence[Row]) -> None:
         """Add these answers."""
         self.rows.add(len(rows))
         self.tokens.add(sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows))
+        self.failed.add(sum(row["status"] != "ok" for row in rows))
 
 
 def model_facts(

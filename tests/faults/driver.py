@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 
 from tests.faults.drive import HOME, POINTS
 from tests.faults.ledger import Case, Seen
-from tests.faults.world import World, alive, check, undisturbed_of
+from tests.faults.world import Rows, World, alive, check, undisturbed_of
 
 CAMPAIGN = "driver"
 SEEDS = 5
@@ -61,7 +61,7 @@ class Stage:
         return went_on(seen, world, undisturbed, before)
 
 
-def went_on(seen: Seen, world: World, undisturbed: dict[int, Any], before: dict[int, Any]) -> Seen:
+def went_on(seen: Seen, world: World, undisturbed: Rows, before: Rows) -> Seen:
     """Run the same job again after its driver died, and hold the end to the invariants."""
     # what the dead driver left behind ends by itself, and commits nothing any more
     seen.left = alive(world.book)
@@ -78,7 +78,7 @@ def went_on(seen: Seen, world: World, undisturbed: dict[int, Any], before: dict[
     seen.bound = len(set(asked)) - kept
     seen.check(seen.twice <= seen.bound, f"{seen.twice} questions asked again, {seen.bound} may be")
     seen.check(len(again) == whole - kept, f"{len(again)} asked, {whole - kept} were not answered")
-    check(seen, world, undisturbed, result, before=before, faults=1)
+    check(seen, world, undisturbed, result.columns, before=before, faults=1)
     asked_before = len(world.book.asked)
     third = world.run()
     seen.check(len(world.book.asked) == asked_before, "a run after the one that went on asked something")
@@ -118,4 +118,3 @@ def _await_group(group: int) -> None:
         except ProcessLookupError:
             return
         time.sleep(0.1)
-

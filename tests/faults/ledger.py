@@ -99,8 +99,11 @@ def table(results: Results, cases: Sequence[Case]) -> str:
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for campaign, fault in dict.fromkeys((case.campaign, case.fault) for case in cases):
-        mine = [results.seen[case.name] for case in cases if (case.campaign, case.fault) == (campaign, fault)
-                and case.name in results.seen]
+        mine = [
+            results.seen[case.name]
+            for case in cases
+            if (case.campaign, case.fault) == (campaign, fault) and case.name in results.seen
+        ]
         if mine:
             lines.append(_line(campaign, fault, mine))
     return "\n".join(lines) + "\n"
@@ -114,6 +117,7 @@ def _line(campaign: str, fault: str, seen: Sequence[Seen]) -> str:
     seconds = f"{resumed[len(resumed) // 2]:.0f}" if resumed else "–"
     failed = sum(bool(one.problems) for one in seen)
     return (
-        f"| {campaign} | {fault.replace('-', ' ')} | {len(seen)} | {total('faults')} | {total('rows'):,} | {total('lost')} "
-        f"| {total('twice')} ({total('bound')}) | {seconds} | {total('escaped')} | {total('left')} | {failed} |"
+        f"| {campaign} | {fault.replace('-', ' ')} | {len(seen)} | {total('faults')} | {total('rows'):,} "
+        f"| {total('lost')} | {total('twice')} ({total('bound')}) | {seconds} | {total('escaped')} "
+        f"| {total('left')} | {failed} |"
     )

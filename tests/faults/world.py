@@ -1,9 +1,10 @@
 """The small world of a case: a table drawn by a seed, a job over it, an engine that counts, an undisturbed night."""
 
 import json
+import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from pyspark.sql import Row, SparkSession
+from pyspark.sql import SparkSession
 from safetensors.numpy import save_file
 
 from jobs import lake
@@ -38,7 +39,8 @@ TASKS: tuple[dict[str, Any], ...] = (
 UNTOUCHED = ("text", "note", "price", "tags", "made")
 WORDS = ("parcel", "late", "refund", "lamp", "broken", "thanks", "when", "chair", "blue", "torn", "again", "invoice")
 CITIES = ("BONN", "paris ", "Oslo", "K\u00f6ln", "san  jose", "", None, "N/A", "\u6771\u4eac", "o'hare; drop")
-NOTES = ("", None, "=1+1", "a,b\n\"c\"", "\u202eodd", "<b>bold</b>", "plain")
+Rows = dict[int, dict[str, Any]]
+NOTES = ("", None, "=1+1", 'a,b\n"c"', "\u202eodd", "<b>bold</b>", "plain")
 
 
 def rows_of(seed: int, count: int = ROWS) -> list[tuple[Any, ...]]:
@@ -48,8 +50,15 @@ def rows_of(seed: int, count: int = ROWS) -> list[tuple[Any, ...]]:
     texts += [None, "", "   "]
     made = datetime(2026, 1, 1, tzinfo=UTC)
     return [
-        (at, rng.choice(texts), rng.choice(CITIES), rng.choice(NOTES), rng.choice([0.1, -2.5e300, None, 3.0]),
-         rng.sample(WORDS, rng.randint(0, 3)), made)
+        (
+            at,
+            rng.choice(texts),
+            rng.choice(CITIES),
+            rng.choice(NOTES),
+            rng.choice([0.1, -2.5e300, None, 3.0]),
+            rng.sample(WORDS, rng.randint(0, 3)),
+            made,
+        )
         for at in range(count)
     ]
 
@@ -118,9 +127,9 @@ class World:
         """Run the job in this process."""
         return run(self.spark, self.job, options=RunOptions(**options))
 
-    def rows(self, *, version: int | None = None) -> dict[int, Row]:
+    def rows(self) -> Rows:
         """The table's rows by key."""
-        return {row["id"]: row for row in lake.read(self.spark, self.place, version=version).collect()}
+        return {row["id"]: row.asDict() for row in lake.read(self.spark, self.place).collect()}
 
     def answered(self) -> set[str]:
         """The questions with a success on record."""
@@ -128,11 +137,11 @@ class World:
         return {row["question_id"] for row in found.collect()}
 
 
-def as_told(row: Row, names: Sequence[str]) -> list[Any]:
+def as_told(row: dict[str, Any], names: Sequence[str]) -> list[Any]:
     """What an undisturbed run must leave in the same way: values, confidences, errors and what is known of them."""
     told: list[Any] = []
     for name in names:
-        meta = row[f"{name}_meta"] if f"{name}_meta" in row else None
+        meta = row.get(f"{name}_meta")
         known = None if meta is None else [meta[part] for part in ("status", "proposed", "question_id", "raw_score")]
         told += [row[name], row[f"{name}_confidence"], row[f"{name}_error"], known]
     return told
@@ -151,10 +160,10 @@ def alive(book: Book, *, patience: float = PATIENCE_SEC) -> int:
 def check(
     seen: Seen,
     world: World,
-    undisturbed: dict[int, Row],
-    result: RunResult,
+    undisturbed: Rows,
+    columns: dict[str, dict[str, Any]],
     *,
-    before: dict[int, Row],
+    before: Rows,
     faults: int,
     names: Sequence[str] = ("topic", "city"),
 ) -> None:
@@ -162,6 +171,7 @@ def check(
 
     Args:
         undisturbed: the same table after a night in which nothing happened.
+        columns: what the run reported of each.
         before: the table's rows before any run.
     """
     rows = world.rows()
@@ -175,7 +185,7 @@ def check(
     touched = [key for key in before.keys() & rows.keys() for name in UNTOUCHED if rows[key][name] != before[key][name]]
     seen.check(not touched, f"untouched columns changed in rows {touched[:5]}")
     for name in names:
-        statuses = result.columns[name]["statuses"]
+        statuses = columns[name]["statuses"]
         seen.check(sum(statuses.values()) == len(before), f"{name}: statuses sum to {sum(statuses.values())}")
         seen.check(min(statuses.values()) >= 0, f"{name}: negative counts {statuses}")
     most = max(Counter(world.book.asked).values(), default=0)
@@ -183,9 +193,7 @@ def check(
     _check_changes(seen, world, before, rows, names)
 
 
-def _check_changes(
-    seen: Seen, world: World, before: dict[int, Row], after: dict[int, Row], names: Sequence[str]
-) -> None:
+def _check_changes(seen: Seen, world: World, before: Rows, after: Rows, names: Sequence[str]) -> None:
     """Every change that stands has a row in the change log, under the run that the cell names."""
     logged = {
         (row["run_id"], json.loads(row["key"])["id"], row["column"])
@@ -194,25 +202,26 @@ def _check_changes(
     missing = []
     for key in before.keys() & after.keys():
         for name in names:
-            old = before[key][name] if name in before[key] else None
+            old = before[key].get(name)
             if after[key][name] != old and (after[key][f"{name}_meta"]["published_run"], key, name) not in logged:
                 missing.append((key, name))
     seen.check(not missing, f"changes without a row in the log: {missing[:5]}")
 
 
-def undisturbed_of(make: Callable[[Path, int], World], folder: Path) -> Callable[[int], dict[int, Row]]:
-    """What a night without a fault makes of a seed's table; each seed is run once."""
+_UNDISTURBED: dict[Path, Rows] = {}
 
-    @lru_cache(maxsize=64)
-    def rows(seed: int) -> dict[int, Row]:
-        world = make(folder / str(seed), seed)
-        world.run()
-        return world.rows()
+
+def undisturbed_of(make: Callable[[Path, int], World], folder: Path) -> Callable[[int], Rows]:
+    """What a night without a fault makes of a seed's table; each seed of a folder is run once in a process."""
+
+    def rows(seed: int) -> Rows:
+        mine = folder / str(seed)
+        if mine not in _UNDISTURBED:
+            # of a process that was cut short in the middle of it
+            shutil.rmtree(mine, ignore_errors=True)
+            world = make(mine, seed)
+            world.run()
+            _UNDISTURBED[mine] = world.rows()
+        return _UNDISTURBED[mine]
 
     return rows
-
-
-def lines(file: Path) -> Iterator[Any]:
-    """The JSON lines of a file."""
-    for line in file.read_text(encoding="utf-8").splitlines():
-        yield json.loads(line)

@@ -10,6 +10,7 @@ from rich.console import Console
 from jobs.plan import cached_share, plan
 from jobs.prepare import prepare
 from jobs.store import answers_by_question
+from jobs.waves import Pace
 from schemas.errors import JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
@@ -229,3 +230,23 @@ def test_exit_1_counts_rows_and_not_what_one_night_asks(shop: Shop) -> None:
     second = shop.run(job)
     assert (second.progress.questions, second.failed_share, second.exit_code) == (0, pytest.approx(0.8), 1)
     assert shop.run(shop.job(topic(), limits={"max_failed_share": 0.8})).exit_code == 0
+
+
+def test_a_run_of_which_too_much_fails_stops_early_and_keeps_what_it_has(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 120
+    shop.write([(at, f"{'refund' if at % 2 else 'poison'} {at}") for at in range(count)], "id long, text string")
+    shop.endpoint.script = lambda asked: 400 if "poison" in asked.text else None
+    monkeypatch.setattr(Pace, "wave_tokens", lambda self: self.total / 10)
+    job = shop.job(topic())
+    first = shop.run(job)
+    assert (first.progress.stopped, first.exit_code, first.complete) == ("max_failed_share", 1, False)
+    # two lanes' waves of a tenth, and those that were under way when it was seen
+    assert 0 < first.progress.failed < first.progress.done < count / 2
+    found = counts(first, "topic")
+    assert found["accepted"] == first.progress.answered
+    assert (found["failed"], found["pending"]) == (first.progress.failed, count - first.progress.done)
+    allowed = shop.run(shop.job(topic(), limits={"max_failed_share": 0.5}))
+    assert (allowed.progress.stopped, allowed.complete, allowed.exit_code) == ("", True, 0)
+    assert counts(allowed, "topic") == {"accepted": count / 2, "failed": count / 2}
