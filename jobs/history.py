@@ -15,6 +15,7 @@ from jobs.undo import STATE
 from schemas.job import EnrichJob
 
 MOST_RUNS = 50
+ENDED = ("done", STATE)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class History:
             table.add_column(heading, justify="right")
         for run in self.runs:
             names = list({**run["changed"], **run["stands"]})
+            if not run["published"]:
+                table.add_row(_named(run), _cost(run), "\n".join(names), "none: it ended before its MERGE", "")
+                continue
             counts = ("\n".join(f"{run[part].get(name, 0):,}" for name in names) for part in ("changed", "stands"))
             table.add_row(_named(run), _cost(run), "\n".join(names), *counts)
         return table
@@ -61,13 +65,18 @@ def history(spark: SparkSession, job: EnrichJob) -> History:
     for row in logged:
         changed.setdefault(row["run_id"], {})[row["column"]] = int(row["count"])
     stands = _standing(spark, job)
+    runs = last_runs(spark, job, most=MOST_RUNS)
+    # a run writes the change log first, the table after it: one that died in between has changed nothing
+    open_ = {row["run_id"] for row, _ in runs if row["last"]["state"] not in ENDED} & changed.keys() - stands.keys()
+    published = changed.keys() - open_ | _overwritten(spark, job, open_)
     found = []
-    for row, report in last_runs(spark, job, most=MOST_RUNS):
+    for row, report in runs:
         found.append(
             {
                 "run_id": row["run_id"],
                 "started_at": str(row["started_at"]),
                 "state": row["last"]["state"],
+                "published": row["run_id"] in published or row["run_id"] not in changed,
                 "undoes": report.get("undoes") if row["last"]["state"] == STATE else None,
                 "questions": report.get("questions"),
                 "tokens": _sum(report.get("prompt_tokens"), report.get("completion_tokens")),
@@ -91,6 +100,15 @@ def _standing(spark: SparkSession, job: EnrichJob) -> dict[str, dict[str, int]]:
             for row in target.select(run).where("run IS NOT NULL").groupBy("run").count().collect():
                 found.setdefault(row["run"], {})[task.name] = int(row["count"])
     return found
+
+
+def _overwritten(spark: SparkSession, job: EnrichJob, runs: set[str]) -> set[str]:
+    """Of these runs, those whose values a later change found in the table."""
+    if not runs:
+        return set()
+    found = F.get_json_object("old_meta", "$.published_run").alias("run")
+    mine = store_of(job).read(spark, "changes").where(F.col("target") == job.target_place.text).select(found)
+    return {row["run"] for row in mine.where(F.col("run").isin(*runs)).distinct().collect()}
 
 
 def _sum(*counts: int | None) -> int | None:

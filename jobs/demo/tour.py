@@ -1,4 +1,4 @@
-"""The demo, step by step: a table of support tickets, seven tasks, two nights."""
+"""The demo, step by step: a table of support tickets, seven tasks, two nights, and a promise."""
 
 import importlib.resources
 import shutil
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs import lake
+from jobs.demo.promise import DRAWN, keep_promise
 from jobs.demo.verdict import verdict
 from jobs.plan import plan
 from jobs.run import run
@@ -59,6 +60,8 @@ def demo(folder: Path, *, rows: int | None = None) -> int:
     console.print(
         f"[bold]{second.progress.questions} question asked[/bold]; everything else stood in the answers table."
     )
+    console.print(Rule(f"how sure is it? {DRAWN} rows are judged by their true values"))
+    keep_promise(spark, place, job_file, console=console)
     console.print(next_steps(place, job_file, job))
     return max(first.exit_code, second.exit_code, 0 if second.progress.questions == 1 else 1)
 

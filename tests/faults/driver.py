@@ -14,6 +14,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from jobs.history import history
 from tests.faults.drive import HOME, POINTS
 from tests.faults.ledger import Case, Seen
 from tests.faults.world import Rows, World, alive, check, undisturbed_of
@@ -22,6 +23,8 @@ CAMPAIGN = "driver"
 SEEDS = 5
 WAVES = 6
 LIMIT_SEC = 300.0
+# whether a run that dies there has changed the table: its rows in the change log are the same either way
+PUBLISHED = {"changes-logged": False, "merge-committed": True, "report-half-written": True, "between-runs": True}
 
 
 def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
@@ -58,7 +61,12 @@ class Stage:
         }
         code, told = driven(world, facts)
         seen.check(code == -signal.SIGKILL, f"the driver was not killed at {case.fault}: it ended with {code}: {told}")
-        return went_on(seen, world, undisturbed, before)
+        went_on(seen, world, undisturbed, before)
+        if case.fault in PUBLISHED:
+            killed = history(self.spark, world.job).runs[-1]
+            told = f"history says published: {killed['published']} of a run killed at {case.fault}"
+            seen.check(killed["published"] == PUBLISHED[case.fault], told)
+        return seen
 
 
 def went_on(seen: Seen, world: World, undisturbed: Rows, before: Rows) -> Seen:
