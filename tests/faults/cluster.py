@@ -128,7 +128,12 @@ class Stage:
 
     def real(self, folder: Path, seed: int) -> World:
         """A world of which the embedded model is asked, with engines that fit beside each other on a small machine."""
-        return self.world(folder, seed, model="smollm2-untuned", engine={"kv_cache_gib": 1, "max_model_len": 512})
+        return self.world(
+            folder,
+            seed,
+            model="smollm2-untuned",
+            engine={"kv_cache_gib": 1, "max_model_len": 512, "keep_warm_min": 0.0},
+        )
 
     def judged(
         self,

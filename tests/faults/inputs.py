@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
+from jobs.replicas import stop_replicas
 from jobs.run import run
 from schemas.errors import BurnishError
 from schemas.job import Place
@@ -161,7 +162,7 @@ class Stage:
             "source": {"path": table.path},
             "key": ["id"],
             "model": {"path": str(model_in(self.shared))},
-            "engine": {"python": python},
+            "engine": {"python": python, "keep_warm_min": 0.0},
             "accept": 0.0,
             "limits": {"max_failed_share": 1.0},
             "columns": [task],
@@ -193,6 +194,7 @@ class Stage:
         seen.twice = asked - len(set(book.asked))
         seen.check(seen.twice == 0, f"{seen.twice} questions were asked twice")
         self._neighbours(seen, table, task)
+        stop_replicas(self.spark)
         seen.left = alive(book)
         seen.check(seen.left == 0, "an engine is left")
         return seen

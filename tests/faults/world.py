@@ -100,7 +100,7 @@ class World:
             "source": {"path": str(folder / "t")},
             "key": ["id"],
             "model": {"path": str(model_in(shared))},
-            "engine": {"python": python},
+            "engine": {"python": python, "keep_warm_min": 0.0},
             "accept": 0.0,
             "columns": list(TASKS),
         }
