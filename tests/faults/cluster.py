@@ -31,7 +31,7 @@ from udfs.tokens import load_tokens
 CAMPAIGN = "executors"
 MASTER = "local-cluster[2,1,1024]"
 WAVES = 6
-LIMIT_SEC = 420.0
+LIMIT_SEC = 900.0
 KILLED = ("executor", "python-worker", "watchdog", "engine")
 REAL_KILLED = ("executor", "python-worker", "watchdog", "engine-core")
 MANNERS = {"hang": "stopped", "cut-reply": "cut", "garbage": "garbage", "500": "500", "slow-first-byte": "slow"}

@@ -22,7 +22,7 @@ from tests.faults.world import Rows, World, alive, check, undisturbed_of
 CAMPAIGN = "driver"
 SEEDS = 5
 WAVES = 6
-LIMIT_SEC = 300.0
+LIMIT_SEC = 600.0
 # whether a run that dies there has changed the table: its rows in the change log are the same either way
 PUBLISHED = {"changes-logged": False, "merge-committed": True, "report-half-written": True, "between-runs": True}
 
