@@ -110,14 +110,17 @@ def init(
 @app.command()
 def doctor(
     job: Annotated[Path | None, typer.Argument(metavar="[JOB]", help="A job file, to check its model too.")] = None,
+    end_orphans: Annotated[
+        bool, typer.Option("--end-orphans", help="End your own replicas whose run is dead; nobody else's.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check Java, Spark, Delta, the model, the engine and the disk."""
+    """Check Java, Spark, Delta, the model, the engine and the disk, and look for replicas of dead runs."""
     found = load(job) if job is not None else None
     from jobs.doctor import check, report
     from jobs.session import active_session
 
-    checks = check(active_session(), job=found)
+    checks = check(active_session(), job=found, orphans="end" if end_orphans else "list")
     if as_json:
         print_json([{"name": one.name, "ok": one.ok, "detail": one.detail, "hint": one.hint} for one in checks])
     else:

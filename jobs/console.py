@@ -45,7 +45,7 @@ def session(job: "EnrichJob | None" = None, *, checked: bool = False) -> "SparkS
     if checked:
         from jobs.doctor import check
 
-        failed = [one for one in check(active_session(), job=job) if not one.ok]
+        failed = [one for one in check(active_session(), job=job, orphans="skip") if not one.ok]
         if failed:
             message = "; ".join(f"{one.name}: {one.detail}" for one in failed)
             raise EnvironmentProblem(message, hint=" ".join(one.hint for one in failed if one.hint))

@@ -28,7 +28,7 @@ from udfs.engine_command import ReplicaSpec
 from udfs.free import FreeText, Struct
 from udfs.models import stage
 from udfs.questions import Asked, Inquiry, Setting
-from udfs.replica import hold, stop_all
+from udfs.replica import hold
 from udfs.thinking import Thinking
 from udfs.tokens import load_tokens
 from udfs.wire import Read, Reply
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 OUTPUT: Final = {name: kind for name, kind in ANSWERS.items() if name not in ("lane", "lane_version")}
 OUTPUT_DDL: Final = ddl(OUTPUT)
 ROWS_PER_FRAME: Final = 256
-STOPPED_DDL: Final = "ended int"
 
 Row = dict[str, Any]
 Key = tuple[int, int]
@@ -263,16 +262,6 @@ def _row(
         "answered_run": spec.run_id,
         "answered_at": datetime.now(UTC),
     }
-
-
-def stopper(app_id: str) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    """The function for `DataFrame.mapInPandas` that ends an application's replicas on the host of its task."""
-    return partial(_stop_here, app_id)
-
-
-def _stop_here(app_id: str, frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    for _ in frames:
-        yield pd.DataFrame({"ended": [stop_all(app_id)]})
 
 
 def _questions(frames: Iterator[pd.DataFrame]) -> Iterator[Question]:

@@ -14,6 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from schemas.errors import RETRYABLE_ROW_CODES
 from udfs.post import Kind, Line, Outcome, Result
 from udfs.sharing import passing, quiet, unlocked
+from udfs.standing import BEAT
 from udfs.watchdog import is_healthy
 from udfs.wire import Read, Reply
 
@@ -21,7 +22,6 @@ T = TypeVar("T")
 
 GARBLED_RETRIES: Final = 2
 MOST_HUNG: Final = 2
-BEAT: Final = "beat"  # logits.py touches it among the closed sets
 DEATHS: Final = frozenset({Outcome.DEAD, Outcome.UNREACHABLE})
 REFUSALS: Final = {Outcome.REFUSED: "refused_request", Outcome.OVER_LONG: "over_long"}
 
