@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -17,21 +17,31 @@ from jobs.arguments import read_options
 from jobs.cli_review import review
 from jobs.console import AsJson, JobFile, Out, load, pairs_of, print_json, refuse_existing, session, show, write
 from schemas.errors import BurnishError, EnvironmentProblem, JobFileError
-
-if TYPE_CHECKING:
-    pass
+from udfs import logs
 
 TERMINATED = 128 + signal.SIGTERM
 
 app = typer.Typer(
     name="burnish",
-    help="Clean and enrich columns of Delta tables with a language model, with a confidence beside every value.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(review, name="review")
+
+log = logging.getLogger(__name__)
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option("--log-format", envvar="BURNISH_LOG_FORMAT", help="How stderr is written; json: a line per event."),
+]
+
+
+@app.callback()
+def log_as(log_format: LogFormat = "text") -> None:
+    """Clean and enrich columns of Delta tables with a language model, with a confidence beside every value."""
+    logs.configure(as_json=log_format == "json")
+
 
 Start = Annotated[str | None, typer.Option("--from", metavar="T", help="First moment of `source.time` (ISO, UTC).")]
 End = Annotated[str | None, typer.Option("--to", metavar="T", help="First moment of `source.time` that is too late.")]
@@ -44,7 +54,7 @@ KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep old answers; ask
 
 def main() -> NoReturn:
     """Run the command; every error is one message and one exit code."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(as_json=False)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
@@ -85,6 +95,10 @@ def _terminate(signum: int, frame: object) -> NoReturn:
 
 
 def _tell(problem: BurnishError) -> None:
+    if logs.is_json():
+        known = {"code": problem.code, "exit_code": problem.exit_code, "retryable": problem.retryable}
+        log.error("%s", problem, extra=logs.facts(**known, hint=problem.hint))
+        return
     typer.echo(f"burnish: {problem}", err=True)
     if problem.hint:
         typer.echo(f"hint: {problem.hint}", err=True)

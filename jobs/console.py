@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from schemas.errors import EnvironmentProblem, JobFileError
+from schemas.secrets import redacted, without_secrets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -80,7 +81,7 @@ def pairs_of(texts: list[str] | None) -> dict[str, str]:
 
 def print_json(value: Any) -> None:
     """Print JSON on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+    typer.echo(json.dumps(without_secrets(value), ensure_ascii=False, default=lambda one: redacted(str(one))))
 
 
 def refuse_existing(out: Path | None) -> None:

@@ -17,6 +17,7 @@ from schemas.canonical import declared
 from schemas.errors import JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
+from schemas.secrets import without_secrets
 from schemas.tables import BUCKETS
 from schemas.tasks import AnyTask
 
@@ -156,7 +157,8 @@ def describe(prepared: Prepared) -> dict[str, Any]:
     model = prepared.model
     known = {"model": model.ref.text, "model_digest": model.digest, "engine": model.engine_facts}
     fingerprints = prepared.cells.fingerprints
-    return {task.name: {**declared(task), **known, "fingerprint": fingerprints[task.name]} for task in prepared.tasks}
+    found = {task.name: {**declared(task), **known, "fingerprint": fingerprints[task.name]} for task in prepared.tasks}
+    return {name: without_secrets(facts) for name, facts in found.items()}
 
 
 def declared_before(spark: SparkSession, store: Store, job: EnrichJob) -> list[dict[str, dict[str, Any]]]:
@@ -171,7 +173,7 @@ def comparable(spark: SparkSession, store: Store, scope: Scope) -> dict[str, fro
     before = declared_before(spark, store, scope.job)
     found = {}
     for task in scope.tasks:
-        now = json.loads(json.dumps(declared(task)))
+        now = without_secrets(json.loads(json.dumps(declared(task))))
         records = [run[task.name] for run in before if task.name in run]
         same = [then for then in records if all(now.get(field) == then.get(field) for field in INPUT_FIELDS)]
         found[task.name] = frozenset(then["fingerprint"] for then in same)

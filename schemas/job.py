@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from schemas.accept import Accept, Promise
 from schemas.fields import ColumnName, Columns, Confidence, Declared, Whole, WrongField
 from schemas.gate import Gate
+from schemas.secrets import redacted
 from schemas.tasks import TASK_NAMES, AnyTask, has_labels
 
 PART = r"[A-Za-z_][A-Za-z0-9_\-]*"
@@ -111,6 +112,11 @@ class ModelRef(Declared):
     @property
     def text(self) -> str:
         """The model as messages and provenance show it; never a key."""
+        return redacted(self.identity)
+
+    @property
+    def identity(self) -> str:
+        """The model as it is declared, for telling it from others; an address may hold a secret."""
         if self.endpoint:
             return f"{self.model} at {self.endpoint}"
         base = f"{self.hub}@{self.revision}" if self.hub else self.name or self.path or ""

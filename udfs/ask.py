@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import importlib.resources
 import json
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
 from schemas.tables import ANSWERS, ddl
 from schemas.tasks import AnyTask, Extract
+from udfs import logs
 from udfs.client import Client
 from udfs.closed import ClosedInquiry, closed_inquiry
 from udfs.closed_set import ClosedSet
@@ -40,6 +43,8 @@ OUTPUT: Final = {name: kind for name, kind in ANSWERS.items() if name not in ("l
 OUTPUT_DDL: Final = ddl(OUTPUT)
 ROWS_PER_FRAME: Final = 256
 
+log = logging.getLogger(__name__)
+
 Row = dict[str, Any]
 Key = tuple[int, int]
 
@@ -56,6 +61,8 @@ class AskSpec:
     replica: ReplicaSpec | None
     window: int
     run_id: str
+    model_name: str = ""
+    log_json: bool = False
     code: str = ""
     capabilities: Capabilities | None = None
     key_file: str = ""
@@ -133,14 +140,21 @@ def asker(spec: AskSpec, tally: Tally | None = None) -> Callable[[Iterator[pd.Da
 def answer_frames(spec: AskSpec, tally: Tally | None, frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Answer every row of the frames, in any order, one row out for one row in."""
     check_code(spec.code)
+    if spec.log_json:
+        logs.configure(as_json=True)
+    began, given = time.monotonic(), 0
     answers = answer_questions(spec, _questions(frames), addresses=_gpu_addresses())
     while True:
-        rows = list(islice(answers, ROWS_PER_FRAME))
+        with logs.in_run(spec.run_id):
+            rows = list(islice(answers, ROWS_PER_FRAME))
+        given += len(rows)
         if tally is not None:
             tally.count(rows)
         yield pd.DataFrame(rows, columns=list(OUTPUT))
         if len(rows) < ROWS_PER_FRAME:
-            return
+            break
+    with logs.in_run(spec.run_id):
+        log.info("task answered", extra=logs.facts(rows=given, seconds=round(time.monotonic() - began, 3)))
 
 
 def answer_questions(
@@ -257,7 +271,7 @@ def _row(
         "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
         "completion_tokens": sum(len(reply.token_ids) for reply in replies),
         "cached_tokens": sum(reply.cached_tokens for reply in replies),
-        "model": spec.model.text,
+        "model": spec.model_name,
         "notes": [*answer.notes, *(("grammar_conditional",) if conditional else ())],
         "answered_run": spec.run_id,
         "answered_at": datetime.now(UTC),

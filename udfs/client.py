@@ -1,5 +1,6 @@
 """A sliding window of reads over a replica: it spans Arrow batches, answers in any order, and outlives the engine."""
 
+import logging
 import math
 import queue
 import time
@@ -19,6 +20,8 @@ from udfs.watchdog import is_healthy
 from udfs.wire import Read, Reply
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 GARBLED_RETRIES: Final = 2
 MOST_HUNG: Final = 2
@@ -343,6 +346,7 @@ class Window(Generic[T]):
             # The engine was gone before it saw the read.
             self.queued.setdefault(sent.kind, deque()).append(seat)
         else:
+            log.warning("the engine died of one question, which is set aside as engine_fatal")
             self.settle(seat, Reply(error="engine_fatal"))
         self.hung = 0
         self.generation = self.replica.recover(sent.generation or self.generation)

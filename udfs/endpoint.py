@@ -19,6 +19,7 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, DefaultH
 
 from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
+from schemas.secrets import remember
 from udfs.closed_set import ClosedSet
 from udfs.urls import check_url
 from udfs.wire import Read, Reply
@@ -236,10 +237,13 @@ def key_of(model: ModelRef, key_file: str = "") -> str:
     if model.key_env is None:
         return ""
     if found := os.environ.get(model.key_env, ""):
+        remember(model.key_env, found)
         return found
     file = _distributed(key_file)
     if file is not None and file.is_file():
-        return file.read_text(encoding="utf-8").strip()
+        found = file.read_text(encoding="utf-8").strip()
+        remember(model.key_env, found)
+        return found
     raise EnvironmentProblem(
         f"The environment variable {model.key_env} is not set.", hint="It holds the endpoint's key."
     )

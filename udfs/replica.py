@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import importlib.resources
+import logging
 import os
 import subprocess
 import sys
@@ -15,12 +16,15 @@ from typing import Final
 
 from schemas.errors import EnvironmentProblem
 from udfs.engine_command import ReplicaSpec, command, environment, installed_vllm
+from udfs.logs import facts
 from udfs.processes import Identity, executor_pid, identity
 from udfs.standing import POLL_SEC, app_folder, sweep_orphans, watchdog_lives
 from udfs.start_failures import explain
 from udfs.watchdog import read_json, write_json
 
 MAX_IDLE_RESTARTS: Final = 3
+log = logging.getLogger(__name__)
+
 SHIPPED: Final = ("__init__.py", "logits.py", "processes.py", "watchdog.py")
 
 
@@ -73,6 +77,7 @@ class Replica:
             if present > seen_generation and _is_running(self.folder):
                 return present
             self._count_restart()
+            log.warning("engine %d is dead, another one is started", present, extra=facts(folder=str(self.folder)))
             self.renew(max(present, seen_generation))
             return self.generation
 
@@ -114,17 +119,19 @@ class Replica:
             "generation": generation,
         }
         write_json(self.folder / "plan.json", plan)
-        with (self.folder / "watchdog.log").open("ab") as log:
+        with (self.folder / "watchdog.log").open("ab") as out:
             watchdog = subprocess.Popen(
                 [sys.executable, "-m", "udfs.watchdog", str(self.folder)],
                 env={"PYTHONPATH": str(self.folder / "code"), "PYTHONSAFEPATH": "1"},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self.await_ready(beyond=generation - 1, watchdog=watchdog)
+        seconds = read_json(self.folder / "state.json").get("seconds")
+        log.info("replica ready", extra=facts(folder=str(self.folder), generation=generation, seconds=seconds))
 
     def _check(self) -> bool:
         if not (Path(self.spec.model_dir) / "config.json").is_file():

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,15 +22,6 @@ from udfs.watchdog import write_json
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 Start = Callable[..., "subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary folder whose name leaves room for sockets: replicas of others on this machine are not in it."""
-    folder = Path(tempfile.mkdtemp(prefix="b", dir="/tmp"))
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -115,7 +105,6 @@ def test_a_number_that_another_process_has_taken_is_not_signalled(tmp_path: Path
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")
 def test_a_process_of_another_user_is_never_touched(temporary: Path, start: Start) -> None:
     folder = replica("dead", gone())
-    temporary.chmod(0o755)
     for place in (folder.parents[1], folder.parent, folder, folder / "ipc"):
         place.chmod(0o755)
     theirs = start(folder / "ipc", user=NOBODY)
