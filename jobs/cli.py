@@ -7,7 +7,6 @@ import json
 import logging
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -18,6 +17,7 @@ from jobs.cli_review import review
 from jobs.console import AsJson, JobFile, Out, load, pairs_of, print_json, refuse_existing, session, show, write
 from schemas.errors import BurnishError, EnvironmentProblem, JobFileError
 from udfs import logs
+from udfs.hush import unexpected
 
 TERMINATED = 128 + signal.SIGTERM
 
@@ -82,11 +82,7 @@ def _told(problem: Exception) -> BurnishError:
 
         if (found := as_ours(problem)) is not None:
             return found
-    last = traceback.extract_tb(problem.__traceback__)[-1]
-    return EnvironmentProblem(
-        f"unexpected {type(problem).__name__} in {last.filename}, line {last.lineno}",
-        hint="where Spark or the engine has died, the same command continues; else this is a bug of burnish",
-    )
+    return unexpected(problem)
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:
@@ -158,6 +154,9 @@ def plan(
     only: Only = None,
     reask: Reask = False,
     keep_old: KeepOld = False,
+    prompts: Annotated[
+        bool, typer.Option("--show-prompts", help="Show a prompt of each column, a row's texts in it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would ask, how long it would take and what it would cost; starts no engine."""
@@ -166,7 +165,7 @@ def plan(
     spark = session(found, checked=True)
     from jobs.plan import plan as made
 
-    show(made(spark, found, options=options), as_json)
+    show(made(spark, found, options=options, prompts=prompts), as_json)
 
 
 @app.command()

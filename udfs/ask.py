@@ -29,6 +29,7 @@ from udfs.closed_set import ClosedSet
 from udfs.endpoint import CHARACTERS_PER_TOKEN, Capabilities, EndpointClient, key_of
 from udfs.engine_command import ReplicaSpec
 from udfs.free import FreeText, Struct
+from udfs.hush import hushed
 from udfs.models import stage
 from udfs.questions import Asked, Inquiry, Setting
 from udfs.replica import hold
@@ -134,7 +135,7 @@ def inquiry_of(task: AnyTask, setting: Setting) -> Inquiry:
 
 def asker(spec: AskSpec, tally: Tally | None = None) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """The function for `DataFrame.mapInPandas` over the questions' columns task, fingerprint, question_id, inputs."""
-    return partial(answer_frames, spec, tally)
+    return hushed(partial(answer_frames, spec, tally))
 
 
 def answer_frames(spec: AskSpec, tally: Tally | None, frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:

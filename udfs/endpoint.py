@@ -21,7 +21,7 @@ from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
 from schemas.secrets import remember
 from udfs.closed_set import ClosedSet
-from udfs.urls import check_url
+from udfs.urls import check_host, check_url
 from udfs.wire import Read, Reply
 
 T = TypeVar("T")
@@ -224,6 +224,7 @@ def client_of(model: ModelRef, key: str) -> OpenAI:
         JobFileError: the URL is not allowed.
     """
     check_url(model.endpoint or "")
+    check_host(model.endpoint or "")
     transport = DefaultHttpxClient(follow_redirects=False, timeout=TIMEOUT_SEC)
     return OpenAI(base_url=model.endpoint, api_key=key or "none", max_retries=RETRIES, http_client=transport)
 

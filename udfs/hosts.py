@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from udfs.hush import hushed
 from udfs.standing import end_orphans, replicas_here, stop_all
 
 TOLD_DDL: Final = "told string"
@@ -32,7 +33,7 @@ def on_this_host(
     act: Callable[[], list[dict[str, Any]]],
 ) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """The function for `DataFrame.mapInPandas` that does one of these and tells what came of it as JSON."""
-    return partial(_told, act)
+    return hushed(partial(_told, act))
 
 
 def _told(act: Callable[[], list[dict[str, Any]]], frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
