@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -163,7 +164,7 @@ def searched(shop: Shop, endpoint_job: str, engine_job: str, place: Path) -> Sea
     facts.write_text(json.dumps({"folder": str(place / "session"), "commands": commands}))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "BURNISH_LOG_FORMAT": "json", **SECRETS}
     words = [sys.executable, "-m", "tests.spark.planted", str(facts)]
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=570)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     # the commands' own words are this test's
     out = "\n".join(line.replace(WORD, "word") if line.startswith(BEGUN) else line for line in done.stdout.splitlines())
@@ -232,6 +233,15 @@ def test_the_record_of_runs_holds_nothing_planted_and_no_table_a_secret(searched
             rows = shop.spark.read.format("delta").load(str(table)).collect()
             assert "hunter2" not in str(rows), table.name
     assert "hunter2" not in str(shop.rows())
+
+
+def test_a_dashboard_reads_the_record_of_runs(searched: Searched, shop: Shop) -> None:
+    (query,) = re.findall(r"^```sql\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    found = shop.spark.sql(query.replace("shop.tickets_burnish_runs", f"delta.`{shop.path}_burnish/runs`")).collect()
+    assert {row["state"] for row in found} == {"done"}
+    first = next(row for row in found if row["run_id"] == searched.result("run")["run_id"])
+    assert first["rows_per_sec"] > 0
+    assert 0 < first["failed_share"] < 1
 
 
 def test_log_lines_are_json_with_the_run_and_executors_write_them_too(searched: Searched) -> None:
