@@ -31,6 +31,7 @@ from jobs.prepare import Prepared, prepare, rate_of, refuse_reasking, to_ask
 from jobs.progress import Reporter
 from jobs.publish import Turn, publish
 from jobs.result import RunResult
+from jobs.store import on_record
 from jobs.waves import Asking, Bounds, Desk, Progress
 from schemas.errors import Interrupted
 from schemas.job import EnrichJob
@@ -71,6 +72,7 @@ class Night:
 
     spark: SparkSession
     prepared: Prepared
+    declared: EnrichJob
     run_id: str
     started: datetime
     began: float = field(default_factory=time.monotonic)
@@ -106,7 +108,7 @@ class Night:
         refuse_reasking(spark, prepared)
         run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         gone = count_leavers(spark, prepared.cells.scope)
-        return cls(spark, prepared, run_id, started, began, gone=gone)
+        return cls(spark, prepared, job, run_id, started, began, gone=gone)
 
     def ask(self) -> None:
         """Write the questions, pack them into waves, have them answered."""
@@ -222,7 +224,7 @@ class Night:
         there = lake.exists(self.spark, job.target_place)
         row = {
             "run_id": self.run_id,
-            "job": json.dumps(without_secrets(on_record(job)), ensure_ascii=False),
+            "job": on_record(self.declared),
             "target": job.target_place.text,
             "started_at": self.started,
             "ended_at": ended,
@@ -279,13 +281,6 @@ class Night:
             "not_scored": outcome.unscored,
             "confidence_bins": outcome.bins,
         }
-
-
-def on_record(job: EnrichJob) -> dict[str, Any]:
-    """Return the job as `runs` keeps it: of `engine.vllm` the names alone, since a value may be an expanded secret."""
-    told = job.model_dump(mode="json", by_alias=True, exclude={"engine": {"vllm"}})
-    told["engine"]["vllm"] = sorted(job.engine.vllm)
-    return told
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from jobs import lake
 from jobs.conditions import narrowed
-from jobs.store import Store, append_changes, store_of
+from jobs.store import Store, append_changes, on_record, store_of
 from jobs.texts import input_hash, text_of, type_tag, value_hash, value_of
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
@@ -274,6 +274,5 @@ def _record(spark: SparkSession, job: EnrichJob, store: Store, done: Undone) -> 
     report = {"undoes": done.undoes, "columns": {name: vars(one) for name, one in done.columns.items()}}
     now = datetime.now(UTC)
     version = lake.latest_version(spark, job.target_place)
-    declared = job.model_dump_json(by_alias=True)
-    row = (done.run_id, declared, done.target, now, now, STATE, True, None, version, json.dumps(report))
+    row = (done.run_id, on_record(job), done.target, now, now, STATE, True, None, version, json.dumps(report))
     lake.append(spark.createDataFrame([row], ddl(RUNS)), store.place("runs"))

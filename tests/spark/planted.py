@@ -13,7 +13,10 @@ from urllib.request import urlopen
 from pyspark.sql import SparkSession
 
 from jobs.cli import main as burnish
+from jobs.run import run
 from jobs.session import local_settings
+from schemas.options import RunOptions
+from schemas.yaml_file import load_job
 
 PAGES = {
     "environment": "environment",
@@ -24,6 +27,7 @@ PAGES = {
     "storage": "storage/rdd",
 }
 BEGUN, ENDED = "=== begun: ", "=== ended with "
+FIRST = "FIRST-RUN"
 
 
 def session(folder: Path) -> SparkSession:
@@ -50,6 +54,10 @@ def do(words: list[str]) -> None:
     print(f"{BEGUN}{' '.join(words)}", flush=True)
     sys.argv = ["burnish", *words]
     try:
+        if words[0] == "call":
+            # as a notebook does: the command's own checks refuse an engine that is scripted
+            print(json.dumps(run(SparkSession.active(), load_job(Path(words[1])), options=RunOptions()).as_dict()))
+            sys.exit(0)
         burnish()
     except SystemExit as ended:
         print(f"{ENDED}{ended.code}", flush=True)
@@ -61,6 +69,9 @@ def main() -> None:
     folder = Path(facts["folder"])
     spark = session(folder)
     for words in facts["commands"]:
+        if FIRST in words:
+            done = spark.read.format("delta").load(facts["runs"]).where("state = 'done'").orderBy("started_at").first()
+            words = [str(done["run_id"]) if word == FIRST and done is not None else word for word in words]
         do(words)
     context = spark.sparkContext
     for name, page in PAGES.items():
