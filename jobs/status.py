@@ -85,9 +85,9 @@ def _sentences(one: dict[str, Any]) -> str:
     rate = "" if one["rows_per_sec"] is None else f" at {one['rows_per_sec']:g} rows/s"
     silent = "" if one["silent_sec"] is None else f"; the last answers were committed {one['silent_sec']:,} s ago"
     done = f"{one['answered']:,} of {one['questions']:,} questions answered in {one['waves']:,} waves{rate}{silent}"
-    when = "" if one["state"] != "running" or one["alive"] is False else "Where it dies, "
-    rest = f"{when}the same command asks {one['left']:,} questions and writes what is answered"
-    return f"run {one['run_id']} {state}. {done}. {rest if when else rest[0].upper() + rest[1:]}"
+    when = {True: "Where it dies, the", False: "The", None: "Where it is dead, the"}[one["alive"]]
+    rest = f"{when} same command asks {one['left']:,} questions and writes what is answered"
+    return f"run {one['run_id']} {state}. {done}. {rest}."
 
 
 def status(spark: SparkSession, job: EnrichJob) -> JobStatus:
