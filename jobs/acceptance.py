@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.calibration import Calibration
+from jobs.texts import one_of
 from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tasks import AnyTask
@@ -54,7 +55,7 @@ class Rule:
         found = F.lit(False)
         for name, threshold in self.thresholds.items():
             reaches = F.coalesce(raw >= threshold, F.lit(False))
-            found = found | (reaches if name is None else reaches & label.eqNullSafe(F.lit(name)))
+            found = found | (reaches if name is None else reaches & F.coalesce(one_of(label, [name]), F.lit(False)))
         return found & framed if self.holds_others else found
 
     def promised(self, framed: Column) -> Column:

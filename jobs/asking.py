@@ -14,7 +14,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from schemas.canonical import fingerprint
+from schemas.canonical import digest, fingerprint
 from schemas.card import ModelCard
 from schemas.errors import JobFileError
 from schemas.job import Engine, EnrichJob, ModelRef
@@ -23,6 +23,7 @@ from udfs.ask import AskSpec, code_digest, inquiry_of, model_facts
 from udfs.cards import card_of
 from udfs.endpoint import CHARACTERS_PER_TOKEN, Capabilities, EndpointTokens, key_of, probe
 from udfs.engine_command import ReplicaSpec
+from udfs.logs import is_json
 from udfs.models import StagedModel, stage
 from udfs.questions import Inquiry, Setting
 from udfs.tokens import load_tokens
@@ -61,7 +62,8 @@ class Model:
     @property
     def digest(self) -> str:
         """What pins the model's answers: of the weights, or of the endpoint's name for them."""
-        return self.staged.digest if self.staged is not None else self.ref.text
+        # an address may hold a secret, and queries compare digests where Spark shows them
+        return self.staged.digest if self.staged is not None else digest(self.ref.identity)
 
     @property
     def scores(self) -> bool:
@@ -210,6 +212,8 @@ def spec_of(spark: SparkSession, job: EnrichJob, model: Model, *, run_id: str) -
         replica=_replica(spark, job.engine, model, cluster) if model.staged is not None else None,
         window=window if model.staged is not None else ENDPOINT_IN_FLIGHT,
         run_id=run_id,
+        model_name=job.model.text,
+        log_json=is_json(),
         code=code_digest(),
         capabilities=model.capabilities,
         key_file=_distributed_key(spark, job.model),

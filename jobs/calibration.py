@@ -14,6 +14,8 @@ import numpy as np
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from jobs.texts import one_of
+
 KINDS = ("beta", "isotonic", "both")
 EDGE = 1e-6  # scores nearer to 0 and 1 are taken for so much
 FOLDS = 5
@@ -82,7 +84,7 @@ class Calibration:
         found = F.when(score.isNull(), F.lit(None).cast("double"))
         for name, curve in self.curves.items():
             if name is not None:
-                found = found.when(label.eqNullSafe(F.lit(name)), curve.column(score, mass))
+                found = found.when(one_of(label, [name]), curve.column(score, mass))
         return found.otherwise(self.curves[None].column(score, mass))
 
     def value(self, row: Scored) -> float:

@@ -7,9 +7,8 @@ import json
 import logging
 import signal
 import sys
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -17,21 +16,32 @@ from jobs.arguments import read_options
 from jobs.cli_review import review
 from jobs.console import AsJson, JobFile, Out, load, pairs_of, print_json, refuse_existing, session, show, write
 from schemas.errors import BurnishError, EnvironmentProblem, JobFileError
-
-if TYPE_CHECKING:
-    pass
+from udfs import logs
+from udfs.hush import unexpected
 
 TERMINATED = 128 + signal.SIGTERM
 
 app = typer.Typer(
     name="burnish",
-    help="Clean and enrich columns of Delta tables with a language model, with a confidence beside every value.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 app.add_typer(review, name="review")
+
+log = logging.getLogger(__name__)
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option("--log-format", envvar="BURNISH_LOG_FORMAT", help="How stderr is written; json: a line per event."),
+]
+
+
+@app.callback()
+def log_as(log_format: LogFormat = "text") -> None:
+    """Clean and enrich columns of Delta tables with a language model, with a confidence beside every value."""
+    logs.configure(as_json=log_format == "json")
+
 
 Start = Annotated[str | None, typer.Option("--from", metavar="T", help="First moment of `source.time` (ISO, UTC).")]
 End = Annotated[str | None, typer.Option("--to", metavar="T", help="First moment of `source.time` that is too late.")]
@@ -44,7 +54,7 @@ KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep old answers; ask
 
 def main() -> NoReturn:
     """Run the command; every error is one message and one exit code."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(as_json=False)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
@@ -72,11 +82,7 @@ def _told(problem: Exception) -> BurnishError:
 
         if (found := as_ours(problem)) is not None:
             return found
-    last = traceback.extract_tb(problem.__traceback__)[-1]
-    return EnvironmentProblem(
-        f"unexpected {type(problem).__name__} in {last.filename}, line {last.lineno}",
-        hint="where Spark or the engine has died, the same command continues; else this is a bug of burnish",
-    )
+    return unexpected(problem)
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:
@@ -85,6 +91,10 @@ def _terminate(signum: int, frame: object) -> NoReturn:
 
 
 def _tell(problem: BurnishError) -> None:
+    if logs.is_json():
+        known = {"code": problem.code, "exit_code": problem.exit_code, "retryable": problem.retryable}
+        log.error("%s", problem, extra=logs.facts(**known, hint=problem.hint))
+        return
     typer.echo(f"burnish: {problem}", err=True)
     if problem.hint:
         typer.echo(f"hint: {problem.hint}", err=True)
@@ -110,14 +120,17 @@ def init(
 @app.command()
 def doctor(
     job: Annotated[Path | None, typer.Argument(metavar="[JOB]", help="A job file, to check its model too.")] = None,
+    end_orphans: Annotated[
+        bool, typer.Option("--end-orphans", help="End your own replicas whose run is dead; nobody else's.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check Java, Spark, Delta, the model, the engine and the disk."""
+    """Check Java, Spark, Delta, the model, the engine and the disk, and look for replicas of dead runs."""
     found = load(job) if job is not None else None
     from jobs.doctor import check, report
     from jobs.session import active_session
 
-    checks = check(active_session(), job=found)
+    checks = check(active_session(), job=found, orphans="end" if end_orphans else "list")
     if as_json:
         print_json([{"name": one.name, "ok": one.ok, "detail": one.detail, "hint": one.hint} for one in checks])
     else:
@@ -141,6 +154,9 @@ def plan(
     only: Only = None,
     reask: Reask = False,
     keep_old: KeepOld = False,
+    prompts: Annotated[
+        bool, typer.Option("--show-prompts", help="Show a prompt of each column, a row's texts in it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would ask, how long it would take and what it would cost; starts no engine."""
@@ -149,7 +165,7 @@ def plan(
     spark = session(found, checked=True)
     from jobs.plan import plan as made
 
-    show(made(spark, found, options=options), as_json)
+    show(made(spark, found, options=options, prompts=prompts), as_json)
 
 
 @app.command()

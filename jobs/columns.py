@@ -4,6 +4,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
+from jobs.texts import one_of
 from schemas.fields import Attribute
 from schemas.tables import META_DDL
 from schemas.tasks import AnyTask, Clean, Extract
@@ -59,7 +60,7 @@ def broken_rule(task: AnyTask, new: Column, old: Column) -> Column:
             far = F.levenshtein(F.coalesce(old, F.lit("")), new) > task.max_edit_distance
             broken = F.when(far, F.lit("guard:edit_distance")).otherwise(broken)
         if isinstance(task.domain, tuple):
-            broken = F.when(~new.isin(*task.domain), F.lit("guard:domain")).otherwise(broken)
+            broken = F.when(~one_of(new, task.domain), F.lit("guard:domain")).otherwise(broken)
         if task.pattern is not None:
             broken = F.when(~new.rlike(task.pattern), F.lit("guard:pattern")).otherwise(broken)
     return broken

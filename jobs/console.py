@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from schemas.errors import EnvironmentProblem, JobFileError
+from schemas.secrets import redacted, without_secrets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,7 +46,7 @@ def session(job: "EnrichJob | None" = None, *, checked: bool = False) -> "SparkS
     if checked:
         from jobs.doctor import check
 
-        failed = [one for one in check(active_session(), job=job) if not one.ok]
+        failed = [one for one in check(active_session(), job=job, orphans="skip") if not one.ok]
         if failed:
             message = "; ".join(f"{one.name}: {one.detail}" for one in failed)
             raise EnvironmentProblem(message, hint=" ".join(one.hint for one in failed if one.hint))
@@ -80,7 +81,7 @@ def pairs_of(texts: list[str] | None) -> dict[str, str]:
 
 def print_json(value: Any) -> None:
     """Print JSON on stdout."""
-    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
+    typer.echo(json.dumps(without_secrets(value), ensure_ascii=False, default=lambda one: redacted(str(one))))
 
 
 def refuse_existing(out: Path | None) -> None:

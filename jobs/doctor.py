@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +16,6 @@ from jobs.machine import (
     check_disks,
     check_engine,
     check_java,
-    check_leftovers,
     check_memory,
     check_python,
     failed,
@@ -35,16 +34,43 @@ _EMBEDDED_GIB = 1.5
 _USUAL_SEQUENCES = 64
 
 
-def check(spark: "SparkSession | None", *, job: EnrichJob | None = None) -> list[Check]:
-    """Look at all that a run of `job` needs; with a session neither Java nor Maven is asked for."""
+def check(
+    spark: "SparkSession | None", *, job: EnrichJob | None = None, orphans: Literal["skip", "list", "end"] = "list"
+) -> list[Check]:
+    """Look at all that a run of `job` needs; with a session neither Java nor Maven is asked for.
+
+    Args:
+        orphans: what becomes of this user's replicas whose run is dead, wherever the session's tasks run.
+    """
     checks = [check_python(), check_packages()]
     if spark is None:
         checks += [*_check_local_spark()]
     else:
         checks += [*_check_session(spark)]
-        if not all(one.ok for one in checks) or not _is_local(spark):
+        if not all(one.ok for one in checks):
             return checks
-    return [*checks, *_check_engine_here(job)]
+    if spark is None or _is_local(spark):
+        checks += [*_check_engine_here(job)]
+    return checks if orphans == "skip" else [*checks, check_leftovers(spark, end=orphans == "end")]
+
+
+def check_leftovers(spark: "SparkSession | None" = None, *, end: bool = False) -> Check:
+    """List replicas of this user whose run is dead, or end them; none of another user's is ever looked at."""
+    from jobs.replicas import end_orphans, list_replicas
+
+    try:
+        if end:
+            gone = end_orphans(spark)
+            named = ", ".join(f"{one['pid']} on {one['host']}" for one in gone)
+            return Check("leftovers", True, f"ended: processes {named}" if gone else "none")
+        left = [one for one in list_replicas(spark) if one["is_orphan"]]
+    except EnvironmentProblem as problem:
+        return failed("leftovers", problem)
+    if not left:
+        return Check("leftovers", True, "none")
+    named = "; ".join(f"{', '.join(map(str, one['processes']))} on {one['host']} ({one['folder']})" for one in left)
+    advice = "the next start ends them, and so does `burnish doctor --end-orphans`"
+    return Check("leftovers", True, f"processes that outlived their run: {named}; {advice}")
 
 
 def report(checks: list[Check], *, console: Console | None = None) -> bool:
@@ -151,7 +177,6 @@ def _check_engine_here(job: EnrichJob | None) -> Iterator[Check]:
     built = check_engine(engine.python or sys.executable, seen=seen)
     yield built
     yield from _check_model(model, engine, on_gpu=built.ok and built.detail.startswith("vllm in"))
-    yield check_leftovers()
 
 
 def _check_key(model: ModelRef) -> Check:

@@ -38,10 +38,13 @@ class Estimate:
         return self.prompt_tokens(questions, input_bytes) + self.output_tokens(questions)
 
 
-def estimates(prepared: Prepared, questions: DataFrame, counted: dict[str, tuple[int, int]]) -> dict[str, Estimate]:
+def estimates(
+    prepared: Prepared, questions: DataFrame, counted: dict[str, tuple[int, int]], *, prompts: bool = False
+) -> dict[str, Estimate]:
     """Count the tokens of about 200 questions a task with the model's own tokenizer.
 
     Args:
+        prompts: keep one prompt of each task, with the row's texts in it.
         counted: `totals` of the same questions; it says how thin a slice of the buckets is enough.
     """
     widths = {name: math.ceil(BUCKETS * min(1.0, SAMPLE / number)) for name, (number, _) in counted.items()}
@@ -53,10 +56,10 @@ def estimates(prepared: Prepared, questions: DataFrame, counted: dict[str, tuple
     by_task: dict[str, list[list[str | None]]] = {task.name: [] for task in prepared.tasks}
     for row in questions.where(slices).select("task", "inputs").collect():
         by_task[row["task"]].append(list(row["inputs"]))
-    return {task.name: _estimate(prepared, task, by_task[task.name]) for task in prepared.tasks}
+    return {task.name: _estimate(prepared, task, by_task[task.name], shows=prompts) for task in prepared.tasks}
 
 
-def _estimate(prepared: Prepared, task: AnyTask, sample: list[list[str | None]]) -> Estimate:
+def _estimate(prepared: Prepared, task: AnyTask, sample: list[list[str | None]], *, shows: bool) -> Estimate:
     inquiry = prepared.model.inquiry(task)
     # whoever asks an endpoint has its prompts in characters
     unit = CHARACTERS_PER_TOKEN if inquiry.setting.is_endpoint else 1
@@ -75,7 +78,7 @@ def _estimate(prepared: Prepared, task: AnyTask, sample: list[list[str | None]])
         per_byte / unit,
         outputs / len(sample),
         len(sample),
-        _shown(inquiry, sample[0]),
+        _shown(inquiry, sample[0]) if shows else "",
     )
 
 

@@ -26,6 +26,7 @@ from pyspark.sql.types import DataType, StructType
 
 from schemas.errors import ConflictError, DataContractError
 from schemas.job import TABLE_NAME, Place
+from schemas.roots import check_path
 
 ODD_CHARACTERS = re.compile(r"[ ,;{}()\n\t=]")  # Parquet takes them in no column's name, column mapping does
 MAX_COMMITS = 10
@@ -71,8 +72,15 @@ def sql_name(place: Place) -> str:
 
 
 def place_of(text: str) -> Place:
-    """Read a place from one word: a name of one to three parts, else a path."""
-    return Place(table=text) if TABLE_NAME.match(text) else Place(path=text)
+    """Read a place from one word: a name of one to three parts, else a path.
+
+    Raises:
+        JobFileError: it is a path that lies under none of the configured roots.
+    """
+    if TABLE_NAME.match(text):
+        return Place(table=text)
+    check_path(text)
+    return Place(path=text)
 
 
 def exists(spark: SparkSession, place: Place) -> bool:

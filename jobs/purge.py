@@ -67,28 +67,27 @@ def purge(spark: SparkSession, job: EnrichJob, *, key: Mapping[str, str]) -> Pur
     """
     if set(key) != set(job.key):
         raise JobFileError(f"--key takes {', '.join(f'{name}=VALUE' for name in job.key)}, got {', '.join(key)}")
-    store = store_of(job)
-    questions = _questions(spark, job, store, key)
+    store, row = store_of(job), _Row(spark, job, key)
+    questions = _questions(spark, job, store, row)
     is_asked = F.col("question_id").isin(questions)
-    is_logged = (F.col("target") == job.target_place.text) & _has_key(spark, job, key)
-    staged = staged_place(job, store)
+    is_ours = F.col("target") == job.target_place.text
     deletes: dict[str, tuple[Place, Column]] = {
         "questions": (store.place("questions"), is_asked),
         "answers": (store.place("answers"), is_asked),
-        "changes": (store.place("changes"), is_logged),
-        "review": (store.place("review"), is_logged),
-        "framed": (store.place("framed"), _has_key(spark, job, key) & F.col("frame").isin(_frames(spark, job, store))),
-        "staged": (staged, _is_row([f"k{at}" for at in range(len(job.key))], job, key)),
+        "changes": (store.place("changes"), is_ours & row.is_logged),
+        "review": (store.place("review"), is_ours & row.is_logged),
+        "framed": (store.place("framed"), row.is_logged & F.col("frame").isin(_frames(spark, job, store))),
+        "staged": (staged_place(job, store), row.has([f"k{at}" for at in range(len(job.key))])),
     }
     there = {name: one for name, one in deletes.items() if lake.exists(spark, one[0])}
-    rows = {name: lake.read(spark, place).where(wanted).count() for name, (place, wanted) in there.items()}
+    rows = {name: row.among(lake.read(spark, place), wanted).count() for name, (place, wanted) in there.items()}
     if not any(rows.values()):
         raise DataContractError(
             "nothing is on record of this row", hint="give the key's values as the table shows them: --key id=17"
         )
     for name, (place, wanted) in there.items():
         if rows[name]:
-            _delete(spark, place, wanted)
+            _delete(spark, place, row, wanted)
     statements = tuple(
         f"VACUUM {lake.sql_name(place)} RETAIN {RETENTION_HOURS} HOURS"
         for name, (place, _) in there.items()
@@ -97,22 +96,55 @@ def purge(spark: SparkSession, job: EnrichJob, *, key: Mapping[str, str]) -> Pur
     return Purged(dict(key), rows, statements)
 
 
-def _delete(spark: SparkSession, place: Place, wanted: Column) -> None:
-    table = lake.delta_table(spark, place)
-    lake.patiently(lambda: table.delete(wanted), what=place.text)
+class _Row:
+    """A key's values as one row beside a table's: in a condition they would be kept by commits and Spark's UI."""
+
+    def __init__(self, spark: SparkSession, job: EnrichJob, key: Mapping[str, str]) -> None:
+        """Make the row, `_v0` and so on; nothing is read yet."""
+        self.job = job
+        values = [tuple(key[name] for name in job.key)]
+        self.values = spark.createDataFrame(values, ", ".join(f"_v{at} string" for at in range(len(job.key))))
+        self.kinds = lake.read(spark, job.target_place).schema if lake.exists(spark, job.target_place) else None
+
+    def has(self, names: list[str]) -> Column:
+        """Whether a table's row has this key in these columns."""
+        return self._same([lake.col(name) for name in names])
+
+    @property
+    def is_logged(self) -> Column:
+        """Whether a key of the change log is this one; JSON writes times otherwise than a cast, so it is read first."""
+        if self.kinds is None:
+            return F.lit(False)
+        parsed = F.from_json("key", T.StructType([self.kinds[name] for name in self.job.key]))
+        return self._same([parsed[name] for name in self.job.key])
+
+    def among(self, rows: DataFrame, wanted: Column) -> DataFrame:
+        """The rows of a table that fulfil a condition about this key."""
+        return rows.join(F.broadcast(self.values), wanted, "left_semi")
+
+    def _same(self, columns: list[Column]) -> Column:
+        same = F.lit(True)
+        for at, column in enumerate(columns):
+            same = same & (column.cast("string") == F.col(f"_v{at}"))
+        return same
 
 
-def _questions(spark: SparkSession, job: EnrichJob, store: Store, key: Mapping[str, str]) -> list[str]:
+def _delete(spark: SparkSession, place: Place, row: _Row, wanted: Column) -> None:
+    merge = lake.delta_table(spark, place).merge(row.values, wanted).whenMatchedDelete()
+    lake.patiently(merge.execute, what=place.text)
+
+
+def _questions(spark: SparkSession, job: EnrichJob, store: Store, row: _Row) -> list[str]:
     """The questions that this row's cells have asked: those on record in it, and those of its logged changes."""
     found: set[str] = set()
     logged = store.read(spark, "changes").where(F.col("target") == job.target_place.text)
-    found |= _distinct(logged.where(_has_key(spark, job, key)), F.col("question_id"))
+    found |= _distinct(row.among(logged, row.is_logged), F.col("question_id"))
     if lake.exists(spark, job.target_place):
         target = lake.read(spark, job.target_place)
-        row = target.where(_is_row(list(job.key), job, key))
+        mine = row.among(target, row.has(list(job.key)))
         for task in job.columns:
             if f"{task.name}_meta" in target.columns:
-                found |= _distinct(row, lake.col(f"{task.name}_meta")["question_id"])
+                found |= _distinct(mine, lake.col(f"{task.name}_meta")["question_id"])
     return sorted(found)
 
 
@@ -123,22 +155,3 @@ def _frames(spark: SparkSession, job: EnrichJob, store: Store) -> list[str]:
 
 def _distinct(rows: DataFrame, question: Column) -> set[str]:
     return {row[0] for row in rows.select(question).distinct().collect() if row[0] is not None}
-
-
-def _is_row(names: list[str], job: EnrichJob, key: Mapping[str, str]) -> Column:
-    same = F.lit(True)
-    for name, declared in zip(names, job.key, strict=True):
-        same = same & (lake.col(name).cast("string") == F.lit(key[declared]))
-    return same
-
-
-def _has_key(spark: SparkSession, job: EnrichJob, key: Mapping[str, str]) -> Column:
-    """Whether a key of the change log is this one; JSON writes times otherwise than a cast, so it is read first."""
-    if not lake.exists(spark, job.target_place):
-        return F.lit(False)
-    there = lake.read(spark, job.target_place).schema
-    parsed = F.from_json("key", T.StructType([there[name] for name in job.key]))
-    same = F.lit(True)
-    for name in job.key:
-        same = same & (parsed[name].cast("string") == F.lit(key[name]))
-    return same

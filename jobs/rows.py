@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from pyspark.errors import AnalysisException, ParseException
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from jobs import lake
-from schemas.errors import DataContractError, JobFileError
+from jobs.conditions import narrowed
+from schemas.errors import DataContractError
 from schemas.mix import Rows
 
 FORMATS = {"json": "json", "jsonl": "json", "csv": "csv", "parquet": "parquet"}
@@ -26,10 +26,7 @@ def read_rows(spark: SparkSession, rows: Rows) -> DataFrame:
         raise DataContractError(f"{rows.text} cannot be read: {problem.getMessage()}") from problem
     if rows.where is None:
         return frame
-    try:
-        return frame.where(F.expr(rows.where))
-    except (ParseException, AnalysisException) as problem:
-        raise JobFileError(f"where is not a condition over {rows.text}: {rows.where}") from problem
+    return narrowed(frame, rows.where, what=f"where is not a condition over {rows.text}")
 
 
 def _read_file(spark: SparkSession, file: str) -> DataFrame:

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -29,11 +31,16 @@ from jobs.prepare import Prepared, prepare, rate_of, refuse_reasking, to_ask
 from jobs.progress import Reporter
 from jobs.publish import Turn, publish
 from jobs.result import DECIDED, RunResult
+from jobs.store import on_record
 from jobs.waves import Asking, Bounds, Desk, Progress
 from schemas.errors import Interrupted
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
+from schemas.secrets import without_secrets
 from schemas.tables import BUCKETS, QUESTIONS, RUNS, STATUSES, ddl
+from udfs.logs import facts, in_run
+from udfs.processes import identity
+from udfs.standing import app_name
 
 QUESTIONS_PER_FILE = 500_000
 SMALL_SHARE = 0.1  # of the cells in scope; fewer look up their own answers instead of ranking all
@@ -48,7 +55,8 @@ def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> RunResul
         BurnishError: with the exit code that schedulers see; what was answered is kept.
     """
     night = Night.begin(spark, job, options)
-    with interruptible(night), night.recorded():
+    with in_run(night.run_id), interruptible(night), night.recorded():
+        night.tell("run started", cells_to_ask=night.prepared.count(cells_.TO_ASK))
         if night.prepared.writes:
             if not options.publish_only:
                 night.ask()
@@ -64,6 +72,7 @@ class Night:
 
     spark: SparkSession
     prepared: Prepared
+    declared: EnrichJob
     run_id: str
     started: datetime
     began: float = field(default_factory=time.monotonic)
@@ -99,7 +108,7 @@ class Night:
         refuse_reasking(spark, prepared)
         run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
         gone = count_leavers(spark, prepared.cells.scope)
-        return cls(spark, prepared, run_id, started, began, gone=gone)
+        return cls(spark, prepared, job, run_id, started, began, gone=gone)
 
     def ask(self) -> None:
         """Write the questions, pack them into waves, have them answered."""
@@ -178,6 +187,8 @@ class Night:
         else:
             self.published.add(found)
         self._last_publish = time.monotonic()
+        changed = {name: column.changed for name, column in found.columns.items()}
+        self.tell("published", interim=interim, cells_changed=changed)
 
     def check_interrupt(self) -> None:
         """Stop where a signal arrived.
@@ -207,6 +218,7 @@ class Night:
             raise
         finally:
             if state != "done":
+                self.tell("run ended", level=logging.ERROR, state=state)
                 self._record_end(state)
 
     def _record_end(self, state: str) -> None:
@@ -223,7 +235,7 @@ class Night:
         there = lake.exists(self.spark, job.target_place)
         row = {
             "run_id": self.run_id,
-            "job": json.dumps(on_record(job), ensure_ascii=False),
+            "job": on_record(self.declared),
             "target": job.target_place.text,
             "started_at": self.started,
             "ended_at": ended,
@@ -231,10 +243,15 @@ class Night:
             "complete": None if report is None else report["complete"],
             "source_version": self.prepared.cells.scope.version,
             "target_version": lake.latest_version(self.spark, job.target_place) if there else None,
-            "report": None if report is None else json.dumps(report, ensure_ascii=False),
+            "report": json.dumps(without_secrets({**(report or {}), **self._driver()}), ensure_ascii=False),
         }
         frame = self.spark.createDataFrame([tuple(row[name] for name in RUNS)], ddl(RUNS))
         lake.append(frame.coalesce(1), self.prepared.store.place("runs"))
+
+    def _driver(self) -> dict[str, Any]:
+        """What tells `burnish status` whether the run still lives, and which replicas are its own."""
+        host, process = socket.gethostname(), identity(os.getpid())
+        return {"driver": {"host": host, "process": process}, "app": app_name(self.spark.sparkContext.applicationId)}
 
     def report(self) -> RunResult:
         """Count every cell of the run and put the result on record."""
@@ -247,7 +264,14 @@ class Night:
         )
         if self.writes:
             self._record("done", result.as_dict())
+        told = result.as_dict()
+        figures = ("complete", "questions", "answered", "failed", "rows_per_sec", "tokens_per_sec", "seconds")
+        self.tell("run ended", state="done", **{name: told[name] for name in figures})
         return result
+
+    def tell(self, message: str, *, level: int = logging.INFO, **known: Any) -> None:
+        """Write a log line about this run."""
+        log.log(level, message, extra=facts(target=self.prepared.job.target_place.text, **known))
 
     def _column(self, name: str) -> dict[str, Any]:
         """Return one column's statuses, which sum to the rows in scope, and what else is known of it."""
@@ -268,13 +292,6 @@ class Night:
             "not_scored": outcome.unscored,
             "confidence_bins": outcome.bins,
         }
-
-
-def on_record(job: EnrichJob) -> dict[str, Any]:
-    """Return the job as `runs` keeps it: of `engine.vllm` the names alone, since a value may be an expanded secret."""
-    told = job.model_dump(mode="json", by_alias=True, exclude={"engine": {"vllm"}})
-    told["engine"]["vllm"] = sorted(job.engine.vllm)
-    return told
 
 
 @contextmanager

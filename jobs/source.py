@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pyspark.errors import AnalysisException, ParseException, PySparkException
+from pyspark.errors import AnalysisException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructType, TimestampType
@@ -11,6 +11,7 @@ from pyspark.sql.types import StringType, StructType, TimestampType
 from jobs import lake
 from jobs.arguments import moment
 from jobs.columns import column_types
+from jobs.conditions import narrowed
 from jobs.labelled import with_examples
 from schemas.errors import DataContractError, JobFileError
 from schemas.fields import LabelTable
@@ -196,12 +197,7 @@ def _check_patterns(spark: SparkSession, job: EnrichJob) -> None:
 
 def _window(rows: DataFrame, job: EnrichJob, options: RunOptions) -> DataFrame:
     if job.source.where:
-        try:
-            rows = rows.where(F.expr(job.source.where))
-        except (ParseException, AnalysisException) as problem:
-            raise JobFileError(
-                f"source.where is not a condition over {job.source.text}: {job.source.where}"
-            ) from problem
+        rows = narrowed(rows, job.source.where, what=f"source.where is not a condition over {job.source.text}")
     if options.start is None and options.end is None:
         return rows
     if job.source.time is None:

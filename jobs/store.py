@@ -1,5 +1,6 @@
 """burnish's own Delta tables: questions, answers, changes, runs (and what later work adds)."""
 
+import json
 import posixpath
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from jobs import lake
 from schemas import tables
 from schemas.errors import MAX_ATTEMPTS, PERMANENT_ROW_CODES, JobFileError
 from schemas.job import EnrichJob, Place
+from schemas.secrets import without_secrets
 
 FEW_CELLS = 100_000  # of 64 bytes each, which every executor can hold
 # The columns that these tables are ever filtered by; statistics of the others would only slow each commit.
@@ -69,6 +71,13 @@ class Store:
             if not self.exists(spark, table):
                 properties = {"delta.dataSkippingStatsColumns": STATISTICS[table]}
                 lake.create(spark, self.place(table), tables.ddl(columns), properties=properties)
+
+
+def on_record(job: EnrichJob) -> str:
+    """Return a job as `runs` keeps it, as JSON: without secrets, and of `engine.vllm` the names alone."""
+    told = job.model_dump(mode="json", by_alias=True, exclude={"engine": {"vllm"}})
+    told["engine"]["vllm"] = sorted(job.engine.vllm)
+    return json.dumps(without_secrets(told), ensure_ascii=False)
 
 
 def append_changes(rows: DataFrame, store: Store, job: EnrichJob, *, run_id: str) -> None:

@@ -1,5 +1,7 @@
 """Values as texts: what prompts show, what hashes see, what two cells are compared by. All in Catalyst."""
 
+import hashlib
+from collections.abc import Iterable
 from decimal import Decimal
 
 from pyspark.sql import Column
@@ -18,6 +20,14 @@ _TAGS: tuple[tuple[type[T.DataType], str], ...] = (
     (T.TimestampNTZType, "n"),
     (T.BinaryType, "x"),
 )
+
+
+def one_of(text: Column, words: Iterable[str]) -> Column:
+    """Whether a text is one of these words; null where it is null.
+
+    Compared by their hashes: words may come from a table, and Spark shows a plan's literals in its UI and event log.
+    """
+    return F.sha2(text, 256).isin(sorted(hashlib.sha256(word.encode()).hexdigest() for word in set(words)))
 
 
 def type_tag(kind: T.DataType) -> str:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
 
-from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -21,7 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs import lake
-from jobs.store import Store, append_changes, store_of
+from jobs.conditions import narrowed
+from jobs.store import Store, append_changes, on_record, store_of
 from jobs.texts import input_hash, text_of, type_tag, value_hash, value_of
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
@@ -127,10 +127,7 @@ def _logged(spark: SparkSession, job: EnrichJob, store: Store, run_id: str, name
 def _narrowed(log: DataFrame, target: DataFrame, job: EnrichJob, where: str | None) -> DataFrame:
     if where is None:
         return log
-    try:
-        rows = target.where(F.expr(where))
-    except (ParseException, AnalysisException) as problem:
-        raise JobFileError(f"--where is not a condition over {job.target_place.text}: {where}") from problem
+    rows = narrowed(target, where, what=f"--where is not a condition over {job.target_place.text}")
     return log.join(rows.select(lake.key_json(job.key).alias("key")).distinct(), "key", "left_semi")
 
 
@@ -277,6 +274,5 @@ def _record(spark: SparkSession, job: EnrichJob, store: Store, done: Undone) -> 
     report = {"undoes": done.undoes, "columns": {name: vars(one) for name, one in done.columns.items()}}
     now = datetime.now(UTC)
     version = lake.latest_version(spark, job.target_place)
-    declared = job.model_dump_json(by_alias=True)
-    row = (done.run_id, declared, done.target, now, now, STATE, True, None, version, json.dumps(report))
+    row = (done.run_id, on_record(job), done.target, now, now, STATE, True, None, version, json.dumps(report))
     lake.append(spark.createDataFrame([row], ddl(RUNS)), store.place("runs"))

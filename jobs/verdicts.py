@@ -22,7 +22,8 @@ from schemas.tasks import AnyTask
 from udfs.parse import dumps
 
 SHEET = ("frame", "column", "place", "inputs", "answer", "verdict", "correction")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would take a cell's text for
+# how a cell's text begins that a spreadsheet would take for a formula, or for the end of a cell and then one
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 MOST_COMPLAINTS = 20
 SAVE_EVERY = 10  # typed verdicts; each commit takes a second
 KEYS = {"y": "yes", "n": "no", "s": "skip"}

@@ -4,12 +4,14 @@ Two waves run at once, so that one's tail hides behind the next. What is done is
 answers: a wave that was lost is simply asked again.
 """
 
+import logging
 import math
 import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, field, fields
 
 from py4j.protocol import Py4JJavaError
@@ -25,6 +27,7 @@ from schemas.canonical import digest
 from schemas.errors import BurnishError, ConflictError, EnvironmentProblem
 from schemas.tables import BUCKETS
 from udfs.ask import OUTPUT_DDL, AskSpec, Tally, asker
+from udfs.logs import facts
 
 LANES = 2
 WAVE_SEC = 180.0
@@ -32,6 +35,8 @@ FIRST_WAVE_SEC = 60.0
 MAX_WAVES = 400  # a run makes at most 500 commits, publishes included
 ROWS_PER_PARTITION = 64
 PARTITIONS_PER_SLOT = 2
+log = logging.getLogger(__name__)
+
 _PROBLEM = re.compile(r"EnvironmentProblem: (.+)")
 
 
@@ -147,7 +152,8 @@ class Asking:
         work = inheritable_thread_target(self.desk.spark)(self._lane)
         self.progress.started = time.monotonic()
         with ThreadPoolExecutor(LANES, thread_name_prefix="lane") as pool:
-            lanes = {pool.submit(work, lane) for lane in range(LANES)}
+            # a thread has a context of its own, without the run that log lines name
+            lanes = {pool.submit(copy_context().run, work, lane) for lane in range(LANES)}
             try:
                 while lanes:
                     done, lanes = wait(lanes, timeout=0.25, return_when=FIRST_EXCEPTION)
@@ -211,11 +217,13 @@ class Asking:
         lake.append(answers, desk.store.place("answers"), options=transaction)
         if tally.rows.value == before:
             self._check_lost(wave)
-        tokens = round(self.progress.tokens * wave.share)
+        tokens, seconds = round(self.progress.tokens * wave.share), time.monotonic() - began
         with self.lock:
             self.progress.waves += 1
             self.progress.done_tokens += tokens
-            self.pace.took(tokens, time.monotonic() - began)
+            self.pace.took(tokens, seconds)
+        told = facts(lane=lane, version=wave.version, questions=round(expected), seconds=round(seconds, 3))
+        log.info("wave committed", extra=told)
 
     def _check_lost(self, wave: "Wave") -> None:
         """Look after a wave of which no task reported an answer: it had no question, or it was never asked.

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from schemas.secrets import redacted
+
 
 class BurnishError(Exception):
     """Base of all errors; `hint` says what to do, `exit_code` is the process's, `retryable` is for schedulers."""
@@ -11,9 +13,9 @@ class BurnishError(Exception):
     retryable = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Keep the message apart from the hint, so that a log line can carry either."""
-        super().__init__(message)
-        self.hint = hint
+        """Keep the message apart from the hint, so that a log line can carry either; neither repeats a secret."""
+        super().__init__(redacted(message))
+        self.hint = redacted(hint)
 
 
 class JobFileError(BurnishError):

@@ -8,11 +8,22 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from schemas.accept import Accept, Promise
 from schemas.fields import ColumnName, Columns, Confidence, Declared, Whole, WrongField
 from schemas.gate import Gate
+from schemas.secrets import redacted
 from schemas.tasks import TASK_NAMES, AnyTask, has_labels
 
 PART = r"[A-Za-z_][A-Za-z0-9_\-]*"
 TABLE_NAME = re.compile(rf"^{PART}(\.{PART}){{0,2}}$")
 REVISION = re.compile(r"^[0-9a-f]{40}$")
+# vLLM's arguments that decide where the engine listens, what it loads and how it reads
+OURS = (
+    *("model", "uds", "host", "port", "trust_remote_code", "load_format", "logits_processors", "logprobs_mode"),
+    *("served_model_name", "enable_log_requests"),
+)
+LOADING = (
+    *("config", "code_revision", "tokenizer", "tokenizer_revision", "hf_config_path", "model_loader_extra_config"),
+    *("worker_cls", "worker_extension_cls", "scheduler_cls", "middleware", "kv_transfer_config", "ec_transfer_config"),
+    *("io_processor_plugin", "reasoning_parser_plugin", "tool_parser_plugin", "allowed_local_media_path"),
+)
 # the second is the first as it was published, without what burnish trained
 EMBEDDED_MODELS = ("smollm2", "smollm2-untuned")
 
@@ -111,6 +122,11 @@ class ModelRef(Declared):
     @property
     def text(self) -> str:
         """The model as messages and provenance show it; never a key."""
+        return redacted(self.identity)
+
+    @property
+    def identity(self) -> str:
+        """The model as it is declared, for telling it from others; an address may hold a secret."""
         if self.endpoint:
             return f"{self.model} at {self.endpoint}"
         base = f"{self.hub}@{self.revision}" if self.hub else self.name or self.path or ""
@@ -133,19 +149,16 @@ class Engine(Declared):
     @field_validator("vllm")
     @classmethod
     def _ours_stay_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
-        ours = {
-            "model",
-            "uds",
-            "host",
-            "port",
-            "trust_remote_code",
-            "load_format",
-            "logits_processors",
-            "logprobs_mode",
-        }
-        taken = sorted(ours & {key.lstrip("-").replace("-", "_") for key in value})
+        names = {key.lstrip("-").replace("-", "_").partition(".")[0].removeprefix("no_"): key for key in value}
+        # vLLM takes any beginning of a name for the name
+        taken = sorted(key for name, key in names.items() if any(one.startswith(name) for one in OURS))
         if taken:
             raise ValueError(f"burnish sets {', '.join(taken)} itself; take it out of `engine.vllm`")
+        if loading := sorted(key for name, key in names.items() if any(one.startswith(name) for one in LOADING)):
+            raise ValueError(
+                f"{', '.join(loading)} would have the engine load code, a tokenizer or settings that burnish has not "
+                "checked; take it out of `engine.vllm`"
+            )
         return value
 
 

@@ -12,7 +12,8 @@ from schemas.errors import JobFileError
 from schemas.fields import Whole
 from schemas.job import EnrichJob
 from schemas.problems import explain, path_text
-from schemas.yaml_tree import MAX_BYTES, Problem, Tree, read_tree
+from schemas.roots import named_paths, outside
+from schemas.yaml_tree import MAX_BYTES, Place, Problem, Tree, place_of, read_tree
 
 SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
@@ -74,8 +75,13 @@ def parse_file(text: str, root: type[Root], *, file: str, env: Mapping[str, str]
     except ValidationError as problem:
         problems = _together(tree, explain(problem.errors(include_url=False), tree, root))
         raise _refused(problems, file, root.hint) from None
-    if tree.problems:
-        raise _refused(tree.problems, file, root.hint)
+    problems = tree.problems + [
+        Problem(place_of(tree.nodes[path].start_mark) if path in tree.nodes else Place(1, 1), path, complaint)
+        for path, named in named_paths(found)
+        if (complaint := outside(named, env))
+    ]
+    if problems:
+        raise _refused(problems, file, root.hint)
     return found
 
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 import yaml
 from yaml.constructor import SafeConstructor
 
+from schemas.secrets import remember
+
 MAX_BYTES: Final = 1024 * 1024
 MAX_VALUES: Final = 100_000
 MAX_DEPTH: Final = 40
@@ -22,6 +24,9 @@ REFERENCE = re.compile(r"(\$+)\{([^{}]*)(\}?)")
 ENVIRONMENT = re.compile(r"^env:([A-Za-z_][A-Za-z0-9_]*)$")
 # YAML 1.1 reads 0777 as octal and 12:30 as minutes; nobody who types them into a file here means that.
 SURPRISING_NUMBER = re.compile(r"^[-+]?(0[0-7_]+$|.*:)")
+# Where a variable's value is taken for a secret; elsewhere it names a table or a label, which results must show.
+SECRET_ROOMS: Final = (("model",), ("models",), ("engine",))
+SECRET_KEYS: Final = (("instructions",), ("rules",), ("question",))
 ENDLESS_NUMBER = re.compile(r"^[-+]?\.(inf|nan)$", re.IGNORECASE)
 
 Path = tuple[str | int, ...]
@@ -204,8 +209,10 @@ class _Builder:
                 missing.append(f"`{match.group()[:40]}`: only ${{env:NAME}} is replaced; write $${{ for ${{ itself")
             elif name.group(1) not in self.env:
                 missing.append(f"the environment variable {name.group(1)} is not set")
+            elif path[-1:] == ("where",):
+                missing.append(f"a condition takes no {match.group()}: Spark shows it; write the value, or make a view")
             else:
-                return self.env[name.group(1)]
+                return self._taken(name.group(1), path)
             return ""
 
         text = REFERENCE.sub(replaced, node.value)
@@ -213,6 +220,12 @@ class _Builder:
             return text
         self._complain(node, path, "; ".join(missing))
         return None
+
+    def _taken(self, name: str, path: Path) -> str:
+        """Return a variable's value, which counts as a secret unless it names a table, a column or a label."""
+        if path[:1] in SECRET_ROOMS or path[-1:] in SECRET_KEYS:
+            remember(name, self.env[name])
+        return self.env[name]
 
     def _complain(self, node: yaml.Node, path: Path, message: str) -> None:
         self.tree.problems.append(Problem(place_of(node.start_mark), path, message))

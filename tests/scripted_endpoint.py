@@ -44,13 +44,20 @@ def usual(asked: Asked) -> str:
 
 @dataclass
 class ScriptedEndpoint:
-    """A server that runs; `script` may answer with a text, a text and its probability, or an HTTP status."""
+    """A server that runs; `script` may answer with a text, a text and its probability, or an HTTP status.
+
+    Attributes:
+        echoes: refusals repeat the prompt.
+        keys: what came under `Authorization`.
+    """
 
     url: str = ""
     script: Callable[[Asked], Said] = lambda asked: None
     asked: list[Asked] = field(default_factory=list)
     probes: int = 0
     has_logprobs: bool = True
+    echoes: bool = False
+    keys: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -76,7 +83,8 @@ class ScriptedEndpoint:
             self.asked.append(asked)
         said = self.script(asked)
         if isinstance(said, int):
-            return said, "as the script says", 0.0
+            # many servers repeat what they refuse
+            return said, text if self.echoes else "as the script says", 0.0
         if isinstance(said, tuple):
             return 200, *said
         return 200, usual(asked) if said is None else said, SURE
@@ -99,6 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.endpoint.keys.add(self.headers["Authorization"])
         status, text, probability = self.endpoint.reply(request)
         answer = _completion(text, probability) if status == 200 else {"error": {"message": text}}
         if status == 200 and not self.endpoint.has_logprobs:

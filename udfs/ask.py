@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import importlib.resources
 import json
+import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,15 +22,17 @@ from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
 from schemas.tables import ANSWERS, ddl
 from schemas.tasks import AnyTask, Extract
+from udfs import logs
 from udfs.client import Client
 from udfs.closed import ClosedInquiry, closed_inquiry
 from udfs.closed_set import ClosedSet
 from udfs.endpoint import CHARACTERS_PER_TOKEN, Capabilities, EndpointClient, key_of
 from udfs.engine_command import ReplicaSpec
 from udfs.free import FreeText, Struct
+from udfs.hush import hushed
 from udfs.models import stage
 from udfs.questions import Asked, Inquiry, Setting
-from udfs.replica import hold, stop_all
+from udfs.replica import hold
 from udfs.thinking import Thinking
 from udfs.tokens import load_tokens
 from udfs.wire import Read, Reply
@@ -39,7 +43,8 @@ if TYPE_CHECKING:
 OUTPUT: Final = {name: kind for name, kind in ANSWERS.items() if name not in ("lane", "lane_version")}
 OUTPUT_DDL: Final = ddl(OUTPUT)
 ROWS_PER_FRAME: Final = 256
-STOPPED_DDL: Final = "ended int"
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Key = tuple[int, int]
@@ -57,6 +62,8 @@ class AskSpec:
     replica: ReplicaSpec | None
     window: int
     run_id: str
+    model_name: str = ""
+    log_json: bool = False
     code: str = ""
     capabilities: Capabilities | None = None
     key_file: str = ""
@@ -130,20 +137,27 @@ def inquiry_of(task: AnyTask, setting: Setting) -> Inquiry:
 
 def asker(spec: AskSpec, tally: Tally | None = None) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
     """The function for `DataFrame.mapInPandas` over the questions' columns task, fingerprint, question_id, inputs."""
-    return partial(answer_frames, spec, tally)
+    return hushed(partial(answer_frames, spec, tally))
 
 
 def answer_frames(spec: AskSpec, tally: Tally | None, frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     """Answer every row of the frames, in any order, one row out for one row in."""
     check_code(spec.code)
+    if spec.log_json:
+        logs.configure(as_json=True)
+    began, given = time.monotonic(), 0
     answers = answer_questions(spec, _questions(frames), addresses=_gpu_addresses())
     while True:
-        rows = list(islice(answers, ROWS_PER_FRAME))
+        with logs.in_run(spec.run_id):
+            rows = list(islice(answers, ROWS_PER_FRAME))
+        given += len(rows)
         if tally is not None:
             tally.count(rows)
         yield pd.DataFrame(rows, columns=list(OUTPUT))
         if len(rows) < ROWS_PER_FRAME:
-            return
+            break
+    with logs.in_run(spec.run_id):
+        log.info("task answered", extra=logs.facts(rows=given, seconds=round(time.monotonic() - began, 3)))
 
 
 def answer_questions(
@@ -260,21 +274,11 @@ def _row(
         "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
         "completion_tokens": sum(len(reply.token_ids) for reply in replies),
         "cached_tokens": sum(reply.cached_tokens for reply in replies),
-        "model": spec.model.text,
+        "model": spec.model_name,
         "notes": [*answer.notes, *(("grammar_conditional",) if conditional else ())],
         "answered_run": spec.run_id,
         "answered_at": datetime.now(UTC),
     }
-
-
-def stopper(app_id: str) -> Callable[[Iterator[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    """The function for `DataFrame.mapInPandas` that ends an application's replicas on the host of its task."""
-    return partial(_stop_here, app_id)
-
-
-def _stop_here(app_id: str, frames: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    for _ in frames:
-        yield pd.DataFrame({"ended": [stop_all(app_id)]})
 
 
 def _questions(frames: Iterator[pd.DataFrame]) -> Iterator[Question]:

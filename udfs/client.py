@@ -1,5 +1,6 @@
 """A sliding window of reads over a replica: it spans Arrow batches, answers in any order, and outlives the engine."""
 
+import logging
 import math
 import queue
 import time
@@ -14,14 +15,16 @@ from typing import Final, Generic, Protocol, TypeVar
 from schemas.errors import RETRYABLE_ROW_CODES
 from udfs.post import Kind, Line, Outcome, Result
 from udfs.sharing import passing, quiet, unlocked
+from udfs.standing import BEAT
 from udfs.watchdog import is_healthy
 from udfs.wire import Read, Reply
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 GARBLED_RETRIES: Final = 2
 MOST_HUNG: Final = 2
-BEAT: Final = "beat"  # logits.py touches it among the closed sets
 DEATHS: Final = frozenset({Outcome.DEAD, Outcome.UNREACHABLE})
 REFUSALS: Final = {Outcome.REFUSED: "refused_request", Outcome.OVER_LONG: "over_long"}
 
@@ -343,6 +346,7 @@ class Window(Generic[T]):
             # The engine was gone before it saw the read.
             self.queued.setdefault(sent.kind, deque()).append(seat)
         else:
+            log.warning("the engine died of one question, which is set aside as engine_fatal")
             self.settle(seat, Reply(error="engine_fatal"))
         self.hung = 0
         self.generation = self.replica.recover(sent.generation or self.generation)

@@ -19,8 +19,9 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, DefaultH
 
 from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
+from schemas.secrets import remember
 from udfs.closed_set import ClosedSet
-from udfs.urls import check_url
+from udfs.urls import check_host, check_url
 from udfs.wire import Read, Reply
 
 T = TypeVar("T")
@@ -223,6 +224,7 @@ def client_of(model: ModelRef, key: str) -> OpenAI:
         JobFileError: the URL is not allowed.
     """
     check_url(model.endpoint or "")
+    check_host(model.endpoint or "")
     transport = DefaultHttpxClient(follow_redirects=False, timeout=TIMEOUT_SEC)
     return OpenAI(base_url=model.endpoint, api_key=key or "none", max_retries=RETRIES, http_client=transport)
 
@@ -236,10 +238,13 @@ def key_of(model: ModelRef, key_file: str = "") -> str:
     if model.key_env is None:
         return ""
     if found := os.environ.get(model.key_env, ""):
+        remember(model.key_env, found)
         return found
     file = _distributed(key_file)
     if file is not None and file.is_file():
-        return file.read_text(encoding="utf-8").strip()
+        found = file.read_text(encoding="utf-8").strip()
+        remember(model.key_env, found)
+        return found
     raise EnvironmentProblem(
         f"The environment variable {model.key_env} is not set.", hint="It holds the endpoint's key."
     )

@@ -14,6 +14,7 @@ from schemas.job import ModelRef
 from schemas.mix import Form
 from schemas.training_row import TrainingRow
 from udfs.ask import check_code
+from udfs.hush import hushed
 from udfs.lessons import Teacher
 from udfs.masked import Unteachable
 from udfs.models import stage
@@ -88,7 +89,7 @@ def _numbers(listed: Any) -> "np.ndarray[Any, np.dtype[np.int64]]":
 
 def encoder(spec: ExampleSpec) -> Callable[[Frames], Frames]:
     """The function for `DataFrame.mapInPandas` from a mixture's rows to examples; one row may give several."""
-    return partial(_encode, spec)
+    return hushed(partial(_encode, spec))
 
 
 def _encode(spec: ExampleSpec, frames: Frames) -> Frames:

@@ -24,6 +24,7 @@ from udfs.ask import check_code
 from udfs.conversations import encode_conversation
 from udfs.examples import frame_of
 from udfs.generated import asking_of
+from udfs.hush import hushed
 from udfs.layouts import laid_out
 from udfs.lessons import TASK, Teacher
 from udfs.masked import Unteachable
@@ -84,7 +85,7 @@ def seeded(*parts: str | int) -> Random:
 
 def generator(pairs: Pairs, seed: int, constants: Row) -> Callable[[Frames], Frames]:
     """The function for `DataFrame.mapInPandas` that makes one record of generated pairs for every `id`."""
-    return partial(_generate, pairs, seed, constants)
+    return hushed(partial(_generate, pairs, seed, constants))
 
 
 def _generate(pairs: Pairs, seed: int, constants: Row, frames: Frames) -> Frames:
@@ -100,7 +101,7 @@ def _generate(pairs: Pairs, seed: int, constants: Row, frames: Frames) -> Frames
 
 def cutter(spec: MixSpec, constants: Row) -> Callable[[Frames], Frames]:
     """The function for `DataFrame.mapInPandas` from columns roles, texts and split_keys to records of chat."""
-    return partial(_cut, spec, constants)
+    return hushed(partial(_cut, spec, constants))
 
 
 def _cut(spec: MixSpec, constants: Row, frames: Frames) -> Frames:
@@ -136,7 +137,7 @@ def renderer(spec: MixSpec) -> Callable[[Frames], Frames]:
 
     A record that teaches nothing becomes a row that has only its data set and, under `dropped`, the reason.
     """
-    return partial(_render, spec)
+    return hushed(partial(_render, spec))
 
 
 def _render(spec: MixSpec, frames: Frames) -> Frames:

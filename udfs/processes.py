@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ class Stat(NamedTuple):
     state: str
     parent: int
     session: int
+    terminal: int
     started: int
 
 
@@ -49,33 +51,41 @@ def executor_pid() -> int:
     return os.getppid() if "pyspark.worker" in command else os.getpid()
 
 
-def working_below(folder: Path) -> Iterator[tuple[int, Path]]:
+def working_below(folder: Path) -> Iterator[tuple[Identity, Path]]:
     """Processes of this user whose working directory lies in or under `folder`, with that directory.
 
-    vLLM's processes rename themselves, which overwrites the environment that /proc shows: the directory stays.
+    vLLM's processes rename themselves, which overwrites the environment that /proc shows: the directory stays. Engines
+    have no terminal: what has one is a person's shell, who looks at a log there.
     """
     for pid in _own_pids():
+        stat = _stat(pid)
         try:
             place = Path(str((PROC / str(pid) / "cwd").readlink()).removesuffix(" (deleted)"))
         except OSError:
             continue
-        if place.is_relative_to(folder):
-            yield pid, place
+        if stat is None or stat.terminal or not place.is_relative_to(folder):
+            continue
+        one = Identity(pid, stat.started)
+        # still the one that was looked at: a number that another process has taken meanwhile is none of ours
+        if one.is_alive():
+            yield one, place
 
 
-def in_session(leader: Identity) -> list[int]:
+def in_session(leader: Identity) -> list[Identity]:
     """Processes of the session that `leader` opened, the leader gone or not."""
     present = _stat(leader.pid)
     if present is not None and present.started != leader.started:
         return []
     return [
-        pid for pid in _own_pids() if (stat := _stat(pid)) and stat.session == leader.pid and stat.state not in "ZX"
+        Identity(pid, stat.started)
+        for pid in _own_pids()
+        if (stat := _stat(pid)) and stat.session == leader.pid and stat.state not in "ZX"
     ]
 
 
-def end(pids: Iterable[int], *, grace_sec: float) -> list[int]:
+def end(processes: Iterable[Identity], *, grace_sec: float) -> list[int]:
     """Ask processes to end, then make them; returns those that were asked."""
-    family = [identity(pid) for pid in pids if pid != os.getpid()]
+    family = [one for one in processes if one.pid != os.getpid()]
     for one in family:
         _signal(one, signal.SIGTERM)
     deadline = time.monotonic() + grace_sec
@@ -89,11 +99,22 @@ def end(pids: Iterable[int], *, grace_sec: float) -> list[int]:
 
 
 def _signal(one: Identity, number: signal.Signals) -> None:
-    if one.is_alive():
+    """Send a signal to this very process: a descriptor stays with it, whoever gets its number."""
+    with suppress(ProcessLookupError):
         try:
-            os.kill(one.pid, number)
+            descriptor = os.pidfd_open(one.pid)
         except ProcessLookupError:
             return
+        except OSError:
+            # a sandbox that does not know the call
+            if one.is_alive():
+                os.kill(one.pid, number)
+            return
+        try:
+            if one.is_alive():
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
 
 
 def _own_pids() -> list[int]:
@@ -123,4 +144,4 @@ def _stat(pid: int) -> Stat | None:
     # The second field is the program's name in brackets, which may itself hold spaces and brackets.
     _, bracket, rest = _read(pid, "stat").decode(errors="replace").rpartition(")")
     fields = rest.split()
-    return Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19])) if bracket else None
+    return Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[4]), int(fields[19])) if bracket else None

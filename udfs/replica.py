@@ -3,12 +3,10 @@
 import fcntl
 import hashlib
 import importlib.resources
+import logging
 import os
-import shutil
-import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,15 +16,15 @@ from typing import Final
 
 from schemas.errors import EnvironmentProblem
 from udfs.engine_command import ReplicaSpec, command, environment, installed_vllm
-from udfs.processes import Identity, end, executor_pid, identity, working_below
+from udfs.logs import facts
+from udfs.processes import Identity, executor_pid, identity
+from udfs.standing import POLL_SEC, app_folder, sweep_orphans, watchdog_lives
 from udfs.start_failures import explain
 from udfs.watchdog import read_json, write_json
 
-LONGEST_SOCKET_PATH: Final = 107
-LONGEST_IPC_NAME: Final = 48
 MAX_IDLE_RESTARTS: Final = 3
-POLL_SEC: Final = 0.1
-KEEP_LOGS_SEC: Final = 86_400.0
+log = logging.getLogger(__name__)
+
 SHIPPED: Final = ("__init__.py", "logits.py", "processes.py", "watchdog.py")
 
 
@@ -79,6 +77,7 @@ class Replica:
             if present > seen_generation and _is_running(self.folder):
                 return present
             self._count_restart()
+            log.warning("engine %d is dead, another one is started", present, extra=facts(folder=str(self.folder)))
             self.renew(max(present, seen_generation))
             return self.generation
 
@@ -89,7 +88,7 @@ class Replica:
             EnvironmentProblem: the engine does not start.
         """
         state = read_json(self.folder / "state.json")
-        if _watchdog_lives(self.folder):
+        if watchdog_lives(self.folder):
             is_under_way = state.get("phase") == "starting"
             if not is_under_way:
                 (self.folder / "restart").touch()
@@ -120,17 +119,19 @@ class Replica:
             "generation": generation,
         }
         write_json(self.folder / "plan.json", plan)
-        with (self.folder / "watchdog.log").open("ab") as log:
+        with (self.folder / "watchdog.log").open("ab") as out:
             watchdog = subprocess.Popen(
                 [sys.executable, "-m", "udfs.watchdog", str(self.folder)],
                 env={"PYTHONPATH": str(self.folder / "code"), "PYTHONSAFEPATH": "1"},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self.await_ready(beyond=generation - 1, watchdog=watchdog)
+        seconds = read_json(self.folder / "state.json").get("seconds")
+        log.info("replica ready", extra=facts(folder=str(self.folder), generation=generation, seconds=seconds))
 
     def _check(self) -> bool:
         if not (Path(self.spec.model_dir) / "config.json").is_file():
@@ -161,7 +162,7 @@ class Replica:
                     return
                 if state["phase"] == "failed":
                     raise explain(self.log, exit_code=state["exit_code"], waited_sec=state["seconds"])
-            if watchdog.poll() is not None if watchdog else not _watchdog_lives(self.folder):
+            if watchdog.poll() is not None if watchdog else not watchdog_lives(self.folder):
                 break
             time.sleep(POLL_SEC)
         raise WatchdogEnded(
@@ -203,44 +204,6 @@ def hold(spec: ReplicaSpec, *, addresses: tuple[str, ...] = (), owner_pid: int |
         yield replica
 
 
-def stop_all(app_id: str, *, timeout_sec: float = 40.0) -> int:
-    """End an application's replicas on this host; returns how many this call was the first to ask.
-
-    One that a task still uses ends when the task does, whether or not this call waited long enough to see it.
-    """
-    folders = [folder for folder in _app_folder(app_id).glob("*") if _watchdog_lives(folder)]
-    first = sum(_ask_to_stop(folder) for folder in folders)
-    deadline = time.monotonic() + timeout_sec
-    while any(_watchdog_lives(folder) for folder in folders) and time.monotonic() < deadline:
-        time.sleep(POLL_SEC)
-    return first
-
-
-def _ask_to_stop(folder: Path) -> bool:
-    """Ask a replica to end; whether nobody had asked before, who would count it too."""
-    try:
-        (folder / "stop").touch(exist_ok=False)
-    except (FileExistsError, FileNotFoundError):
-        return False
-    return True
-
-
-def sweep_orphans() -> list[int]:
-    """End what dead applications of this user left running here; returns the processes asked to end."""
-    orphans = [pid for pid, place in working_below(_root()) if place.name == "ipc" and _is_abandoned(place.parent)]
-    ended = end(orphans, grace_sec=2.0)
-    for folder in _root().glob("*/*"):
-        # Another executor may sweep the same folders.
-        with suppress(FileNotFoundError):
-            if _is_abandoned(folder) and time.time() - folder.stat().st_mtime > KEEP_LOGS_SEC:
-                shutil.rmtree(folder, ignore_errors=True)
-    for folder in _root().iterdir():
-        # Fails, as it should, while an application still has a replica there.
-        with suppress(OSError):
-            folder.rmdir()
-    return ended
-
-
 def _join_or_start(replica: Replica, *, came: float) -> None:
     state = read_json(replica.folder / "state.json")
     generation = int(state.get("generation", 0))
@@ -278,52 +241,11 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _is_running(folder: Path) -> bool:
     state = read_json(folder / "state.json")
-    return state.get("phase") == "ready" and _watchdog_lives(folder) and Identity(*state["engine"]).is_alive()
-
-
-def _watchdog_lives(folder: Path) -> bool:
-    state = read_json(folder / "state.json")
-    return "watchdog" in state and Identity(*state["watchdog"]).is_alive()
-
-
-def _is_abandoned(folder: Path) -> bool:
-    plan = read_json(folder / "plan.json")
-    owner_lives = "owner" in plan and Identity(*plan["owner"]).is_alive()
-    return not owner_lives and not _watchdog_lives(folder)
-
-
-def _root() -> Path:
-    """This user's folder for replicas, which nobody else may own or read.
-
-    Raises:
-        EnvironmentProblem: something of another user's, or a link, lies in its place.
-    """
-    root = _temporary() / f"burnish-{os.getuid()}"
-    try:
-        root.mkdir(mode=0o700)
-    except FileExistsError:
-        found = root.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise EnvironmentProblem(
-                f"{root} is not a folder of this user's own.", hint="Remove it, or set TMPDIR to another folder."
-            ) from None
-        root.chmod(0o700)
-    return root
-
-
-def _temporary() -> Path:
-    folder = Path(tempfile.gettempdir())
-    longest = folder / f"burnish-{os.getuid()}" / ("a" * 8) / ("k" * 12) / "ipc" / ("u" * LONGEST_IPC_NAME)
-    # A container's own temporary folder can be too long for a socket's path, of which the kernel takes 107 bytes.
-    return folder if len(os.fsencode(longest)) <= LONGEST_SOCKET_PATH else Path("/tmp")  # noqa: S108 - _root checks who owns it
-
-
-def _app_folder(app_id: str) -> Path:
-    return _root() / hashlib.sha256(app_id.encode()).hexdigest()[:8]
+    return state.get("phase") == "ready" and watchdog_lives(folder) and Identity(*state["engine"]).is_alive()
 
 
 def _folder(spec: ReplicaSpec, addresses: tuple[str, ...], owner: Identity) -> Path:
     """Where this replica lives: another device, configuration, model or executor gives another folder."""
     engine = replace(spec, app_id="", keep_warm_sec=0.0, start_timeout_sec=0.0)
     key = hashlib.sha256(repr((owner, addresses, engine)).encode()).hexdigest()[:12]
-    return _app_folder(spec.app_id) / key
+    return app_folder(spec.app_id) / key

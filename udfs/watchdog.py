@@ -180,7 +180,7 @@ class Watchdog:
 
     def sweep(self) -> None:
         """End whatever else works in the engine's directory."""
-        end((pid for pid, _ in working_below(self.folder / "ipc")), grace_sec=END_GRACE_SEC)
+        end((one for one, _ in working_below(self.folder / "ipc")), grace_sec=END_GRACE_SEC)
 
     def report(self, phase: str) -> None:
         """Publish where things stand."""

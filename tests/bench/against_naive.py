@@ -18,7 +18,7 @@ from jobs.run import run
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 from udfs.ask import open_desk
-from udfs.replica import stop_all
+from udfs.standing import stop_all
 
 MARK = "MESSAGE"
 # Arrow's default; a person would not think of it

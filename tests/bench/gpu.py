@@ -134,7 +134,8 @@ def _hosted(facts: dict[str, Any], folder: Path) -> tuple[list[tuple[float, floa
     direct = importlib.import_module("direct")
     from udfs.client import Client
     from udfs.engine_command import ReplicaSpec
-    from udfs.replica import hold, stop_all
+    from udfs.replica import hold
+    from udfs.standing import stop_all
     from udfs.wire import Read
 
     # What a job file may not say: there are no weights to load.

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from jobs.session import spark_session
 from schemas.job import EnrichJob
-from udfs.replica import stop_all
+from udfs.standing import stop_all
 
 T = TypeVar("T")
 MIB = 1024**2

@@ -12,7 +12,7 @@ from udfs.ask import OUTPUT, OUTPUT_DDL, AskSpec, asker, code_digest
 from udfs.cards import card_of
 from udfs.engine_command import ReplicaSpec
 from udfs.models import stage
-from udfs.replica import stop_all
+from udfs.standing import stop_all
 
 TEXT = "I bought a lamp on 2026-03-04, order AB123456, and want my money back."
 TASKS = [

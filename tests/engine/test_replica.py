@@ -16,12 +16,13 @@ from tokenizers import Tokenizer
 
 from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
-from udfs.client import BEAT, Client
+from udfs.client import Client
 from udfs.closed_set import ClosedSet
 from udfs.engine_command import ReplicaSpec
 from udfs.models import stage
 from udfs.processes import identity, working_below
-from udfs.replica import Replica, hold, stop_all, sweep_orphans
+from udfs.replica import Replica, hold
+from udfs.standing import BEAT, stop_all, sweep_orphans
 from udfs.wire import Read, Reply
 
 BANKING = Path(os.environ.get("BURNISH_DATA", "../shared/data")) / "labeling/banking77/test.csv"
@@ -90,7 +91,7 @@ def ask(replica: Replica, reads: list[Read], *, window: int = 64, timeout_sec: f
 
 
 def engine_pids(replica: Replica) -> list[int]:
-    return sorted(pid for pid, _ in working_below(replica.folder / "ipc"))
+    return sorted(one.pid for one, _ in working_below(replica.folder / "ipc"))
 
 
 def test_a_closed_read_gives_the_models_own_probabilities_among_siblings(replica, spec, tokenizer, rows):
@@ -203,9 +204,9 @@ def test_an_engine_that_is_killed_is_replaced_and_no_row_is_lost(replica, tokeni
 
 
 def test_strays_of_a_killed_watchdog_are_swept_before_the_next_start(replica, spec, owner, tokenizer):
-    (watchdog,) = (pid for pid, place in working_below(replica.folder) if place == replica.folder)
+    (watchdog,) = (one for one, place in working_below(replica.folder) if place == replica.folder)
     strays = engine_pids(replica)
-    killed = [identity(pid) for pid in (watchdog, strays[0])]
+    killed = [watchdog, identity(strays[0])]
     for one in killed:
         os.kill(one.pid, signal.SIGKILL)
     # a task that comes before they are gone would join them, and find them dead when it asks

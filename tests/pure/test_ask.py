@@ -1,6 +1,7 @@
 import json
 import math
 import pickle
+import traceback
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from schemas.errors import EnvironmentProblem
 from schemas.job import ModelRef
 from schemas.tasks import AnyTask
 from udfs.ask import OUTPUT, AskSpec, Desk, Question, answer_at, asker, check_code, code_digest, model_facts
+from udfs.hush import hushed
 from udfs.questions import Setting
 from udfs.tokens import Tokens
 from udfs.wire import Reply
@@ -52,6 +54,27 @@ def tokens(tmp_path_factory):
 def spec_of(*tasks, **more):
     declared = tuple(TASKS.validate_python(task) for task in tasks)
     return AskSpec(declared, (), CARD, ModelRef(name="smollm2"), "d", None, 8, "run", **more)
+
+
+def test_what_breaks_on_an_executor_tells_no_text():
+    def broken(frames):
+        for frame in frames:
+            yield frame
+            raise ValueError("SESAME") from KeyError("SESAME")
+
+    def refused(frames):
+        try:
+            raise KeyError("SESAME")
+        except KeyError as problem:
+            raise EnvironmentProblem("the engine is gone") from problem
+        yield from frames
+
+    for work, says in ((broken, "unexpected ValueError in "), (refused, "the engine is gone")):
+        with pytest.raises(EnvironmentProblem, match=says) as told:
+            list(hushed(work)(iter([pd.DataFrame({"a": [1]})])))
+        # as Spark's worker writes it down
+        written = "".join(traceback.format_exception(told.value))
+        assert "SESAME" not in written.replace('ValueError("SESAME")', "").replace('KeyError("SESAME")', "")
 
 
 def questions(*texts):
@@ -95,7 +118,7 @@ def test_lost_answers_are_noticed(tokens, tmp_path):
 def test_what_is_sent_to_executors_pickles_without_code_of_its_own():
     sent = pickle.dumps(asker(spec_of(TOPIC)))
     assert b"udfs.ask" in sent
-    assert pickle.loads(sent).args[0] == spec_of(TOPIC)
+    assert pickle.loads(sent).args[0].args[0] == spec_of(TOPIC)
 
 
 def test_other_sources_than_the_drivers_are_refused():

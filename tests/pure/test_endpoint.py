@@ -1,5 +1,6 @@
 import json
 import math
+import socket
 import traceback
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ from schemas.job import ModelRef
 from schemas.tasks import AnyTask
 from udfs import endpoint
 from udfs.ask import AskSpec, Question, answer_questions
-from udfs.endpoint import Capabilities, key_of, probe
+from udfs.endpoint import Capabilities, client_of, key_of, probe
 from udfs.urls import check_url
 
 TASKS = TypeAdapter(AnyTask)
@@ -237,6 +238,8 @@ def test_the_key_comes_from_the_environment_or_the_file(monkeypatch, tmp_path):
         "https://user:secret@models.example/",
         "ftp://models.example/",
         "https://0.0.0.0/",
+        "https://100.100.100.200/latest",
+        "https://[fd00:ec2::254]/latest",
         "models.example",
     ],
 )
@@ -248,3 +251,18 @@ def test_urls_that_leak_are_refused(url):
 @pytest.mark.parametrize("url", ["https://models.example/v1", "http://localhost:8000/v1", "http://[::1]:8000/v1"])
 def test_https_and_this_machine_are_allowed(url):
     check_url(url)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1%eth0", "::ffff:169.254.169.254", "192.0.0.192"])
+def test_a_name_that_leads_to_a_metadata_service_is_refused_before_anything_is_sent(monkeypatch, address):
+    def found(host, port, **words):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    with pytest.raises(JobFileError, match="metadata service"):
+        client_of(ModelRef(endpoint="https://models.example/v1", model="m"), "key")
+
+
+def test_an_address_written_as_one_number_is_an_address():
+    with pytest.raises(JobFileError, match="metadata service"):
+        client_of(ModelRef(endpoint="https://2852039166/v1", model="m"), "key")

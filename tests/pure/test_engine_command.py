@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.errors import EnvironmentProblem
+from schemas.job import Engine
 from udfs.engine_command import ReplicaSpec, command, environment, installed_vllm
 
 SPEC = ReplicaSpec(app_id="a", model_dir="/m", model_digest="d", engine_args=(("max_num_batched_tokens", "4096"),))
@@ -48,6 +50,25 @@ def test_what_is_ours_cannot_be_changed_and_the_rest_can() -> None:
     assert (options["--uds"], options["--max-num-seqs"]) == ("/f/s", "8")
     assert options["--tensor-parallel-size"] == "2"
     assert not {"--port", "--host", "--trust-remote-code"} & set(line)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("trust_remote_code", "--trust-remote-code", "trust-remote", "no-trust-remote-code", "load_format", "uds"),
+        *("host", "port", "logits-processors", "enable_log_requests", "served-model-name", "config", "middleware"),
+        *("worker-cls", "worker_extension_cls", "scheduler-cls", "tokenizer", "hf-config-path", "code-revision"),
+        *("model-loader-extra-config.a", "kv_transfer_config", "reasoning-parser-plugin", "allowed-local-media-path"),
+    ],
+)
+def test_what_would_have_the_engine_run_or_read_something_else_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=r"burnish sets .* itself|has not checked"):
+        Engine(vllm={name: "x"})
+
+
+def test_what_only_changes_pace_and_precision_passes() -> None:
+    names = ("dtype", "max-num-batched-tokens", "quantization", "kv_cache_dtype", "enforce-eager", "hf-token", "seed")
+    assert set(Engine(vllm=dict.fromkeys(names, "x")).vllm) == set(names)
 
 
 def interpreter(folder: Path, *packages: str) -> str:

@@ -42,3 +42,10 @@ def test_the_files_of_all_kinds_are_such() -> None:
 def test_the_python_compiles() -> None:
     for block in blocks("python"):
         compile(block, "README.md", "exec")
+
+
+def test_the_tests_that_are_named_are_there() -> None:
+    written = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", README))
+    assert len(named) > 20
+    assert [name for name in sorted(named) if f"def {name}(" not in written] == []

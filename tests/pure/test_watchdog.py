@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from udfs import replica
+from udfs import standing
 from udfs.processes import identity
 from udfs.watchdog import Watchdog, write_json
 
@@ -57,12 +57,12 @@ def test_a_replica_that_was_told_to_end_waits_for_the_task_that_uses_it(folder: 
 def test_two_executors_may_sweep_the_same_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = tmp_path / "root"
     (root / "app" / "gone").mkdir(parents=True)
-    monkeypatch.setattr(replica, "_root", lambda: root)
+    monkeypatch.setattr(standing, "root", lambda: root)
 
     def also_swept(folder: Path) -> bool:
         folder.rmdir()
         return True
 
-    monkeypatch.setattr(replica, "_is_abandoned", also_swept)
-    assert replica.sweep_orphans() == []
+    monkeypatch.setattr(standing, "is_abandoned", also_swept)
+    assert standing.sweep_orphans() == []
     assert not (root / "app").exists()

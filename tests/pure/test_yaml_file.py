@@ -86,6 +86,13 @@ def test_a_secret_from_the_environment_never_stands_in_a_message() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_condition_takes_no_variable_since_spark_shows_it() -> None:
+    text = HEAD.replace("shop.tickets", "shop.tickets, where: \"token = '${env:TOKEN}'\"") + "    labels: [a, b]\n"
+    with pytest.raises(JobFileError, match=r"source\.where: a condition takes no") as told:
+        parse_job(text, env={"TOKEN": "hunter2"})
+    assert "hunter2" not in str(told.value)
+
+
 def test_an_alias_may_stand_for_labels_given_before() -> None:
     text = HEAD + "    labels: &both [a, b]\n  - {task: multilabel, name: all, from: [message], labels: *both}\n"
     first, second = parse_job(text, env={}).columns

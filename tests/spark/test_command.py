@@ -1,5 +1,6 @@
 """The command itself, as a scheduler sees it: signals, exit codes, one JSON object, and no cell in what it prints."""
 
+import io
 import json
 import logging
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from pyspark.logger import PySparkLogger
+from rich.console import Console
 
 from jobs.cli import main
 from jobs.spark_problems import LOGGERS
@@ -106,6 +108,8 @@ def test_a_run_that_is_stopped_or_killed_goes_on_with_what_is_left(shop: Shop, m
         assert shop.version() == before
     under_way = status(shop.spark, job).under_way
     assert under_way is not None
+    assert (under_way["state"], under_way["alive"]) == ("running", False)
+    assert "is dead: its process is gone" in told_by(status(shop.spark, job))
     assert under_way["left"] == under_way["questions"] - under_way["answered"] > 0
     seen = shop.store(job).read(shop.spark, "answers").select("question_id").distinct().count()
     gate.is_open.set()
@@ -129,6 +133,13 @@ def test_a_run_that_is_stopped_or_killed_goes_on_with_what_is_left(shop: Shop, m
     ]
     assert json.loads(runs[0]["job"])["engine"]["vllm"] == ["hf-token"]
     assert SECRET not in "".join([*map(str, runs), last.stdout, last.stderr, *printed])
+
+
+def told_by(result: Any) -> str:
+    """What a result shows on a wide terminal."""
+    out = io.StringIO()
+    Console(file=out, width=300).print(result.render())
+    return out.getvalue()
 
 
 @pytest.fixture
