@@ -29,6 +29,7 @@ from jobs.prepare import Prepared, prepare, rate_of, refuse_reasking, to_ask
 from jobs.progress import Reporter
 from jobs.publish import Turn, publish
 from jobs.result import RunResult
+from jobs.top_up import top_up
 from jobs.waves import Asking, Bounds, Desk, Progress
 from schemas.errors import Interrupted
 from schemas.job import EnrichJob
@@ -55,6 +56,7 @@ def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> RunResul
             night.publish()
         if night.deletes:
             delete_leavers(spark, night.prepared.cells.scope, night.prepared.store, run_id=night.run_id)
+        night.drawn = tuple(top_up(spark, night.prepared))
         return night.report()
 
 
@@ -72,6 +74,7 @@ class Night:
     asking: Asking | None = None
     interrupted: int = 0
     gone: int = 0
+    drawn: tuple[str, ...] = ()
 
     @property
     def deletes(self) -> bool:
@@ -232,7 +235,14 @@ class Night:
         columns = {task.name: self._column(task.name) for task in self.prepared.tasks}
         seconds = time.monotonic() - self.began
         result = RunResult(
-            self.prepared, self.run_id, columns, self.progress, seconds, gone=self.gone, keeper=self.keeper
+            self.prepared,
+            self.run_id,
+            columns,
+            self.progress,
+            seconds,
+            gone=self.gone,
+            keeper=self.keeper,
+            drawn=self.drawn,
         )
         if self.writes:
             self._record("done", result.as_dict())
