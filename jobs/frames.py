@@ -189,7 +189,13 @@ def freeze(rows: DataFrame, store: Store, frame: Frame) -> None:
             "place": F.sha2(F.concat(F.lit(frame.seed or new_seed()), F.col("key")), 256),
         }
     )
-    lake.append(placed.select(*FRAMED), store.place("framed"))
+    rows = placed.select(*FRAMED)
+    if frame.is_open:
+        # runs may overlap
+        same = f"t.frame = '{frame.name}' AND t.frame = s.frame AND t.`column` = s.`column` AND t.key = s.key"
+        lake.insert_new(rows, store.place("framed"), unless=same)
+    else:
+        lake.append(rows, store.place("framed"))
 
 
 def outside(rows: DataFrame, others: DataFrame, *, by: Iterable[str] = ("key", "question_id")) -> DataFrame:
