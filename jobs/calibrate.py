@@ -14,8 +14,9 @@ from rich.text import Text
 
 from jobs import lake
 from jobs.calibration import Calibration, Scored, calibrate, rows_missing
-from jobs.cells import asked_question
-from jobs.frames import SCORED_STATES, latest_frame
+from jobs.cells import asked_question, inputs_hash
+from jobs.frames import SCORED_STATES
+from jobs.people import RIGHT, as_text, newest, people_said
 from jobs.prepare import Prepared, prepare
 from jobs.scores import Cell, is_right, read_value, truth_of
 from jobs.store import answers_by_question
@@ -108,25 +109,38 @@ def _judged(spark: SparkSession, prepared: Prepared, table: str | None, truth: M
     if table is not None:
         texts = truth_texts(spark, prepared, table, truth)
         tasks = [(at, task) for at, task in enumerate(prepared.tasks) if task.name in truth]
-        return [(task, _by_truth(spark, prepared, texts, task, at)) for at, task in tasks]
-    found = [(task, _by_verdict(spark, prepared, task)) for task in prepared.tasks]
+        truths = {task.name: texts.select("key", lake.col(task.name).alias("truth")) for _, task in tasks}
+        known = [(task, _asked(prepared, at).join(truths[task.name], "key")) for at, task in tasks]
+        return [(task, _by_truth(spark, prepared, rows, task)) for task, rows in known]
+    found = [(task, _by_verdict(spark, prepared, task, at)) for at, task in enumerate(prepared.tasks)]
     return [(task, rows) for task, rows in found if rows]
 
 
-def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask) -> list[Scored]:
-    frame = latest_frame(spark, prepared.store, prepared.job, task.name, prepared.cells.fingerprints[task.name])
-    if frame is None:
-        return []
-    mine = (F.col("frame") == frame.name) & (F.col("column") == task.name) & F.col("verdict").isNotNull()
-    judged = prepared.store.read(spark, "review").where(mine).select("question_id", "verdict")
-    return [_scored(row, row["verdict"] == "yes") for row in _with_answers(spark, prepared, judged).collect()]
-
-
-def _by_truth(spark: SparkSession, prepared: Prepared, texts: DataFrame, task: AnyTask, at: int) -> list[Scored]:
-    rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES)).select(
-        lake.key_json(prepared.job.key).alias("key"), asked_question(prepared.cells, at).alias("question_id")
+def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask, at: int) -> list[Scored]:
+    """What people judged of these answers, and where they looked at others to the same inputs, what they said then."""
+    mine = (F.col("target") == prepared.job.target_place.text) & (F.col("column") == task.name)
+    judged = prepared.store.read(spark, "review").where(mine & F.col("verdict").isNotNull())
+    judged = newest(judged.withColumn("said", F.coalesce("correction", "value")), "key", "question_id")
+    known = _with_answers(spark, prepared, judged.select("key", "question_id", "verdict"))
+    found = [_scored(row, row["verdict"] == RIGHT) for row in known.collect()]
+    said = people_said(spark, prepared.store, prepared.job, task).join(known.select("key"), "key", "left_anti")
+    same = (F.col("said_key") == F.col("key")) & (F.col("said_inputs") == F.col("inputs_hash"))
+    truth = said.select(
+        F.col("key").alias("said_key"), F.col("inputs_hash").alias("said_inputs"), as_text(F.col("said")).alias("truth")
     )
-    known = rows.join(texts.select("key", F.col(lake.quoted(task.name)).alias("truth")), "key")
+    return found + _by_truth(spark, prepared, _asked(prepared, at).join(F.broadcast(truth), same), task)
+
+
+def _asked(prepared: Prepared, at: int) -> DataFrame:
+    """The rows with an answer of one column: key, question_id, inputs_hash."""
+    return prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES, "person")).select(
+        lake.key_json(prepared.job.key).alias("key"),
+        asked_question(prepared.cells, at).alias("question_id"),
+        inputs_hash(prepared.cells, at).alias("inputs_hash"),
+    )
+
+
+def _by_truth(spark: SparkSession, prepared: Prepared, known: DataFrame, task: AnyTask) -> list[Scored]:
     found = []
     for row in _with_answers(spark, prepared, known).limit(MOST_ROWS).collect():
         truth = truth_of(task, row["truth"])

@@ -306,6 +306,14 @@ def asked_question(cells: CellFrame, at: int) -> Column:
     return _asked(_View(cells.scope, task, at), cells.fingerprints[task.name])
 
 
+def question_of(cells: CellFrame, at: int, inputs: Column) -> Column:
+    """The question that such inputs would be, given as an array of texts."""
+    task = cells.scope.tasks[at]
+    view = _View(cells.scope, task, at)
+    texts = [F.get(inputs, F.lit(place)) for place in range(len(task.inputs))]
+    return input_hash(cells.fingerprints[task.name], texts, view.tags)
+
+
 def inputs_hash(cells: CellFrame, at: int) -> Column:
     """The hash of each row's canonical inputs, whatever model or prompt they are shown in."""
     return _inputs_hash(_View(cells.scope, cells.scope.tasks[at], at))

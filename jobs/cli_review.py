@@ -22,6 +22,12 @@ def sample(
     new_frame: Annotated[
         bool, typer.Option("--new-frame", help="Begin anew, with the rows that the table holds now.")
     ] = False,
+    since: Annotated[
+        int | None,
+        typer.Option(
+            "--since", metavar="VERSION", min=0, help="Add a frame: rows that came or changed after this version."
+        ),
+    ] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="CSV", help="Write what waits for a verdict there, too.")
     ] = None,
@@ -34,7 +40,7 @@ def sample(
     from jobs.review import sample as drawn
     from jobs.verdicts import write_sheet
 
-    result = drawn(spark, found, rows=rows, columns=column or (), new_frame=new_frame)
+    result = drawn(spark, found, rows=rows, columns=column or (), new_frame=new_frame, since=since)
     if sheet is not None:
         write_sheet(spark, found, sheet)
     show(result, as_json)
@@ -88,11 +94,9 @@ def label(
 
 @review.command()
 def status(job: JobFile, as_json: AsJson = False) -> None:
-    """Count what is drawn, judged and right."""
+    """Count what is drawn, judged and right, and list what people said that holds no more."""
     found = load(job)
     spark = session(found)
-    from jobs.prepare import prepare
-    from jobs.review import standing
-    from schemas.options import RunOptions
+    from jobs.review import review_status
 
-    show(standing(spark, prepare(spark, found, options=RunOptions())), as_json)
+    show(review_status(spark, found), as_json)

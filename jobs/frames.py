@@ -1,21 +1,30 @@
-"""Frames: the scored rows of one version of a table, about which a promise is made, and what is drawn from them."""
+"""Frames: the scored rows of a table about which a promise is made, in the order in which they are drawn.
+
+The first frame of a column holds all scored rows. A later one may hold just those that came or changed since some
+version of the table and are in no frame yet: each frame makes its own promise, by its own draw, and no row is in two of
+them. A frame over all rows begins anew; once it counts, those before it do not.
+"""
 
 import json
 import secrets
 import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.errors import AnalysisException, PySparkException
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
-from jobs.cells import CellFrame, asked_question, input_texts, inputs_hash, proposed_text
+from jobs.cells import CellFrame, asked_question, proposed_text
+from jobs.exemplars import without_examples
 from jobs.promise import MOST_CANDIDATES
-from jobs.store import Store, answers_by_question
+from jobs.store import Store
 from schemas.errors import DataContractError
 from schemas.job import EnrichJob
-from schemas.tables import FRAMED, FRAMES, REVIEW, ddl
+from schemas.tables import FRAMED, FRAMES, ddl
 from schemas.tasks import has_labels
 
 SCORED_STATES = ("done:accepted", "done:unchanged", "done:review", "redecide")
@@ -25,120 +34,212 @@ QUANTILE_ACCURACY = 100_000
 
 @dataclass(frozen=True)
 class Frame:
-    """One column's frame; candidates are (label or None for all, threshold, rows that score at least so much)."""
+    """One column's frame; candidates are (label or None for all, threshold, rows that score at least so much).
+
+    Attributes:
+        since: the version after which its rows came or changed; None where it holds all rows.
+        seed: of a frame that fills, or filled, night by night.
+        sample: how many rows of such a frame are looked at together, the first in the order of the draw.
+        is_open: it still fills, and has no candidates yet.
+    """
 
     name: str
     column: str
     version: int
     rows: int
     candidates: tuple[tuple[str | None, float, int], ...]
+    since: int | None = None
+    seed: str | None = None
+    sample: int | None = None
+    is_open: bool = False
 
 
-def latest_frame(spark: SparkSession, store: Store, job: EnrichJob, column: str, fingerprint: str) -> Frame | None:
-    """The newest frame of a column as it is asked now; None where the model's scores were never framed."""
+def frames_of(spark: SparkSession, store: Store, job: EnrichJob, column: str, fingerprint: str) -> tuple[Frame, ...]:
+    """A column's frames as it is asked now, the oldest first.
+
+    A frame that still fills is the last: when another one is opened, it is given up.
+    """
     mine = store.read(spark, "frames").where(
         (F.col("target") == job.target_place.text) & (F.col("column") == column) & (F.col("fingerprint") == fingerprint)
     )
-    row = mine.orderBy(F.col("opened_at").desc()).first()
-    if row is None:
-        return None
-    candidates = tuple((label, threshold, rows) for label, threshold, rows in json.loads(row["candidates"]))
-    return Frame(row["frame"], column, row["version"], row["rows"], candidates)
+    found: dict[str, Frame] = {}
+    for row in mine.orderBy("opened_at").collect():
+        found[row["frame"]] = _frame(row)  # a later line of a frame takes its first one's place
+    listed = tuple(found.values())
+    return tuple(one for at, one in enumerate(listed, 1) if not one.is_open or at == len(listed))
 
 
-def open_frame(spark: SparkSession, cells: CellFrame, store: Store, at: int) -> Frame:
-    """Freeze the scored rows of one column, in the order in which they will be drawn.
+def _frame(row: Row) -> Frame:
+    candidates = tuple((label, threshold, rows) for label, threshold, rows in json.loads(row["candidates"] or "[]"))
+    return Frame(
+        row["frame"], row["column"], row["version"], row["rows"] or 0, candidates,
+        since=row["since"], seed=row["seed"], sample=row["sample"], is_open=row["candidates"] is None,
+    )  # fmt: skip
+
+
+def latest_frame(spark: SparkSession, store: Store, job: EnrichJob, column: str, fingerprint: str) -> Frame | None:
+    """The newest frame of a column that can be looked at; None where the model's scores were never framed."""
+    closed = [one for one in frames_of(spark, store, job, column, fingerprint) if not one.is_open]
+    return closed[-1] if closed else None
+
+
+def standing_frames(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Of a column's frames, those since it last began anew with all rows."""
+    begins = max((at for at, one in enumerate(frames) if one.since is None), default=0)
+    return tuple(frames[begins:])
+
+
+def new_name() -> str:
+    """A name for a frame."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+def new_seed() -> str:
+    """A secret that orders a frame's rows: nobody can know beforehand which will be drawn."""
+    return secrets.token_hex(16)
+
+
+def open_frame(spark: SparkSession, cells: CellFrame, store: Store, at: int, *, since: int | None = None) -> Frame:
+    """Freeze scored rows of one column in the order in which they will be drawn.
+
+    Args:
+        since: only rows that came, changed or were answered after this version of the target and are in no frame yet;
+            by default all.
 
     Raises:
-        DataContractError: no row has an answer with a score.
+        DataContractError: there is no such row, or the target has no such version any more.
     """
     job, task = cells.scope.job, cells.scope.tasks[at]
-    name, seed = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}", secrets.token_hex(16)
+    found = Frame(new_name(), task.name, table_version(spark, cells), 0, (), since=since)
+    rows = scored_rows(cells, at)
+    if since is not None:
+        frames = frames_of(spark, store, job, task.name, cells.fingerprints[task.name])
+        rows = outside(rows, framed_rows(spark, store, [one for one in frames if not one.is_open], task.name))
+        if since not in {one.version for one in frames if one.since is None}:
+            rows = outside(rows, _held_at(spark, cells, at, since))
+    store.create(spark, promises=True)
+    freeze(rows, store, found)
+    count = framed_rows(spark, store, [found], task.name).count()
+    if not count:
+        raise DataContractError(
+            f"no row of {job.target_place.text} has an answer of {task.name} with a score"
+            + ("" if since is None else f" that came after version {since} and is in no frame yet"),
+            hint="`burnish run` first: a promise is about answers that are there",
+        )
+    return close_frame(spark, cells, store, found)
+
+
+def close_frame(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame) -> Frame:
+    """Put a frame on record whose rows are all there, with the thresholds that will be tested."""
+    task = cells.scope.job.task(frame.column)
+    framed = framed_rows(spark, store, [frame], frame.column)
+    candidates = _candidates(framed, by_label=has_labels(task))
+    closed = Frame(
+        frame.name, frame.column, table_version(spark, cells), framed.count(), candidates,
+        since=frame.since, seed=frame.seed, sample=frame.sample,
+    )  # fmt: skip
+    record(spark, cells, store, closed)
+    return closed
+
+
+def record(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame) -> None:
+    """Append a line about a frame; the newest one counts."""
+    header: dict[str, Any] = {
+        "frame": frame.name,
+        "target": cells.scope.job.target_place.text,
+        "column": frame.column,
+        "fingerprint": cells.fingerprints[frame.column],
+        "version": frame.version,
+        "rows": None if frame.is_open else frame.rows,
+        "candidates": None if frame.is_open else json.dumps(frame.candidates, ensure_ascii=False),
+        "opened_at": datetime.now(UTC),
+        "since": frame.since,
+        "seed": frame.seed,
+        "sample": frame.sample,
+    }
+    row = spark.createDataFrame([tuple(header[field] for field in FRAMES)], ddl(FRAMES))
+    # a store of an older version lacks the last columns
+    lake.append(row.coalesce(1), store.place("frames"), options={"mergeSchema": "true"})
+
+
+def table_version(spark: SparkSession, cells: CellFrame) -> int:
+    """The version of the target that a scope's cells stand in."""
+    job = cells.scope.job
+    return cells.scope.version if job.is_in_place else lake.latest_version(spark, job.target_place)
+
+
+def scored_rows(cells: CellFrame, at: int) -> DataFrame:
+    """Rows whose answer of one column has a score: key, question_id, score, label; none that prompts show."""
+    task = cells.scope.tasks[at]
     scored = cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES) & F.col(f"_raw_score{at}").isNotNull())
-    key = lake.key_json(job.key)
-    rows = scored.select(
-        F.lit(name).alias("frame"),
-        F.lit(task.name).alias("column"),
-        key.alias("key"),
+    return without_examples(scored, cells, at).select(
+        lake.key_json(cells.scope.job.key).alias("key"),
         asked_question(cells, at).alias("question_id"),
         F.col(f"_raw_score{at}").alias("score"),
         (proposed_text(cells, at) if has_labels(task) else F.lit(None).cast("string")).alias("label"),
-        # a secret of this frame orders the rows: nobody can know beforehand which will be drawn
-        F.sha2(F.concat(F.lit(seed), key), 256).alias("place"),
     )
-    store.create(spark, promises=True)
-    lake.append(rows.select(*FRAMED), store.place("framed"))
-    framed = _framed(spark, store, name, task.name)
-    count = framed.count()
-    if not count:
+
+
+def freeze(rows: DataFrame, store: Store, frame: Frame) -> None:
+    """Write rows from `scored_rows` into a frame, each at its place in the draw; its seed is kept only if it fills."""
+    placed = rows.withColumns(
+        {
+            "frame": F.lit(frame.name),
+            "column": F.lit(frame.column),
+            "place": F.sha2(F.concat(F.lit(frame.seed or new_seed()), F.col("key")), 256),
+        }
+    )
+    rows = placed.select(*FRAMED)
+    if frame.is_open:
+        # runs may overlap
+        same = f"t.frame = '{frame.name}' AND t.frame = s.frame AND t.`column` = s.`column` AND t.key = s.key"
+        lake.insert_new(rows, store.place("framed"), unless=same)
+    else:
+        lake.append(rows, store.place("framed"))
+
+
+def outside(rows: DataFrame, others: DataFrame, *, by: Iterable[str] = ("key", "question_id")) -> DataFrame:
+    """Leave out the rows that are among others."""
+    return rows.join(others.select(*by), list(by), "left_anti")
+
+
+def _held_at(spark: SparkSession, cells: CellFrame, at: int, version: int) -> DataFrame:
+    """The keys and questions of the cells that were answered in a version of the target.
+
+    Raises:
+        DataContractError: the target has no such version, or its files are gone.
+    """
+    job, task = cells.scope.job, cells.scope.tasks[at]
+    place = job.target_place
+    try:
+        then = lake.read(spark, place, version=version)
+        if f"{task.name}_meta" not in then.columns:
+            return spark.createDataFrame([], "key string, question_id string")
+        meta = lake.col(f"{task.name}_meta")
+        held = then.where(meta["raw_score"].isNotNull()).select(
+            lake.key_json(job.key).alias("key"), meta["question_id"].alias("question_id")
+        )
+        held.agg(F.max("key")).collect()  # its files may be gone though its log is there
+    except (AnalysisException, PySparkException) as problem:
         raise DataContractError(
-            f"no row of {job.target_place.text} has an answer of {task.name} with a score",
-            hint="`burnish run` first: a promise is about answers that are there",
-        )
-    found = Frame(name, task.name, cells.scope.version, count, _candidates(framed, by_label=has_labels(task)))
-    header = {
-        "frame": name,
-        "target": job.target_place.text,
-        "column": task.name,
-        "fingerprint": cells.fingerprints[task.name],
-        "version": found.version,
-        "rows": count,
-        "candidates": json.dumps(found.candidates, ensure_ascii=False),
-        "opened_at": datetime.now(UTC),
-    }
-    frame = spark.createDataFrame([tuple(header[field] for field in FRAMES)], ddl(FRAMES))
-    lake.append(frame.coalesce(1), store.place("frames"))
-    return found
+            f"version {version} of {place.text} cannot be read (any more)",
+            hint="`burnish review status` lists the frames: the version of one over all rows needs no reading",
+        ) from problem
+    return held
 
 
-def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: int, *, rows: int) -> int:
-    """Draw so many more rows of a frame into the review table; return how many there were left to draw."""
-    review = store.read(spark, "review").where((F.col("frame") == frame.name) & (F.col("column") == frame.column))
-    drawn = review.count()
-    order = Window.partitionBy("frame").orderBy("place", "key")
-    ranked = _framed(spark, store, frame.name, frame.column).orderBy("place", "key").limit(drawn + rows)
-    wanted = ranked.withColumn("nth", F.row_number().over(order)).where(F.col("nth") > drawn)
-    answers = answers_by_question(spark, store, [cells.fingerprints[frame.column]], wanted=wanted, cells=rows).select(
-        "question_id", "value"
-    )
-    # a row that was changed since keeps its place in the draw, without its text
-    shown = cells.rows.select(
-        lake.key_json(cells.scope.job.key).alias("key"),
-        asked_question(cells, at).alias("question_id"),
-        input_texts(cells, at).alias("inputs"),
-        inputs_hash(cells, at).alias("inputs_hash"),
-    )
-    found = (
-        wanted.join(answers, "question_id")
-        .join(shown, ["key", "question_id"], "left")
-        .select(
-            "frame",
-            F.lit(cells.scope.job.target_place.text).alias("target"),
-            "column",
-            F.col("nth").alias("place"),
-            "key",
-            "question_id",
-            "inputs_hash",
-            "inputs",
-            "value",
-            "score",
-            *[F.lit(None).cast(REVIEW[name]).alias(name) for name in ("verdict", "correction", "reviewer")],
-            F.lit(None).cast("timestamp").alias("reviewed_at"),
-        )
-    )
-    typed = [F.col(name).cast(kind).alias(name) for name, kind in REVIEW.items()]
-    before = review.count()
-    lake.append(found.select(*typed).coalesce(1), store.place("review"))
-    return store.read(spark, "review").where(F.col("frame") == frame.name).count() - before
+def framed_rows(spark: SparkSession, store: Store, frames: Sequence[Frame], column: str) -> DataFrame:
+    """The rows of frames."""
+    names = [one.name for one in frames]
+    return store.read(spark, "framed").where(F.col("frame").isin(names) & (F.col("column") == column))
 
 
-def framed_keys(spark: SparkSession, store: Store, frame: str, column: str) -> DataFrame:
-    """The keys and questions of a frame's rows."""
-    return _framed(spark, store, frame, column).select("key", "question_id")
-
-
-def _framed(spark: SparkSession, store: Store, frame: str, column: str) -> DataFrame:
-    return store.read(spark, "framed").where((F.col("frame") == frame) & (F.col("column") == column))
+def members_of(spark: SparkSession, store: Store, frames: Sequence[Frame]) -> DataFrame:
+    """The keys and questions of the rows of one column's frames, and which of these it is: `nth`, from 0 on."""
+    nth = F.lit(None).cast("int")
+    for at, one in enumerate(frames):
+        nth = F.when(F.col("frame") == one.name, at).otherwise(nth)
+    return framed_rows(spark, store, frames, frames[0].column).select("key", "question_id", nth.alias("nth"))
 
 
 def _candidates(framed: DataFrame, *, by_label: bool) -> tuple[tuple[str | None, float, int], ...]:

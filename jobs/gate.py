@@ -112,7 +112,7 @@ class GateKeeper:
         self.remarks.append(str(shut).replace("nothing was written", "these answers wait in review"))
         # a night that was held is none to compare the next one with
         self.facts = {name: facts for name, facts in self.facts.items() if name not in shut.columns}
-        held = {name: replace(self.cells.rules[name], thresholds={}) for name in shut.columns}
+        held = {name: replace(self.cells.rules[name], thresholds={}, earlier=()) for name in shut.columns}
         return replace(self.cells, rules={**self.cells.rules, **held})
 
 
@@ -152,7 +152,7 @@ def drift(staged: DataFrame, at: int, frame_scores: Mapping[float, int]) -> str:
     """
     thresholds = sorted(frame_scores)
     cell = F.col(f"c{at}")
-    others = staged.where(~cell["framed"] & cell["raw_score"].isNotNull() & ~cell["noop"])
+    others = staged.where(cell["framed"].isNull() & cell["raw_score"].isNotNull() & ~cell["noop"])
     place = F.lit(0)
     for threshold in thresholds:
         place = place + (cell["raw_score"] >= threshold).cast("int")

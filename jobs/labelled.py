@@ -1,4 +1,4 @@
-"""Examples out of a table of labelled rows: read once, at a pinned version."""
+"""Examples out of a table of labelled rows, or out of what people said: read once, at a pinned version."""
 
 import json
 from typing import Any
@@ -8,10 +8,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
+from jobs.people import as_text, people_said
+from jobs.store import store_of
 from jobs.texts import text_of
 from schemas.canonical import digest
 from schemas.errors import DataContractError
-from schemas.fields import Example, ExamplePool, ExampleTable, LabelledRow, misfit
+from schemas.fields import Example, ExamplePool, ExampleTable, LabelledRow, ReviewedExamples, misfit
+from schemas.job import EnrichJob
 from schemas.tasks import AnyTask
 from udfs.masked import Unteachable
 from udfs.nearest import check_installed
@@ -22,27 +25,43 @@ MOST_ROWS = 5000
 MOST_CHARACTERS = 600  # of one example's inputs
 
 
-def with_examples(spark: SparkSession, task: AnyTask) -> AnyTask:
-    """Replace `examples: {from_table, …}` by the rows that stand there.
+def with_examples(spark: SparkSession, job: EnrichJob, task: AnyTask) -> AnyTask:
+    """Replace `examples: {from_table, …}` and `{reviewed, …}` by the rows that stand there.
 
     Raises:
         DataContractError: the table or a column is missing, or no row has a truth that this task could answer.
         EnvironmentProblem: similar examples need a package that is not installed.
     """
-    table = task.examples
-    if not isinstance(table, ExampleTable):
+    declared = task.examples
+    if isinstance(declared, ExampleTable):
+        rows = _rows(task, _of_table(spark, task, declared), declared.from_table)
+    elif isinstance(declared, ReviewedExamples):
+        rows = _rows(task, _of_people(spark, job, task, declared), "what people said under `burnish review`")
+    else:
         return task
-    rows = _rows(spark, task, table)
-    if table.select == "fixed":
-        return task.model_copy(update={"examples": tuple(row.example for row in rows[: table.k])})
+    if declared.select == "fixed":
+        return task.model_copy(update={"examples": tuple(row.example for row in rows[: declared.k])})
     check_installed()
     told = digest([row.model_dump(mode="json") for row in rows])
-    pool = ExamplePool(select=table.select, k=table.k, digest=told, rows=tuple(rows))
+    pool = ExamplePool(select=declared.select, k=declared.k, digest=told, rows=tuple(rows))
     return task.model_copy(update={"examples": pool})
 
 
-def _rows(spark: SparkSession, task: AnyTask, table: ExampleTable) -> list[LabelledRow]:
-    """Labelled rows in an order that their content alone decides."""
+def _rows(task: AnyTask, known: DataFrame, where: str) -> list[LabelledRow]:
+    """Labelled rows, from `texts` and `truth`, in an order that their content alone decides."""
+    order = F.xxhash64("texts", "truth")
+    distinct = known.where("truth IS NOT NULL").distinct()
+    found = distinct.orderBy(order, "truth", F.to_json("texts")).limit(MOST_ROWS).collect()
+    rows = [row for one in found if (row := _labelled(task, list(one["texts"]), one["truth"])) is not None]
+    if not rows:
+        raise DataContractError(
+            f"{task.name}: no row of {where} has a truth that fits the task",
+            hint="it must be one of the task's own labels, or a value of its type, beside texts",
+        )
+    return rows
+
+
+def _of_table(spark: SparkSession, task: AnyTask, table: ExampleTable) -> DataFrame:
     frame = _read(spark, table)
     missing = sorted({*task.inputs, table.truth} - set(frame.columns))
     if missing:
@@ -53,17 +72,20 @@ def _rows(spark: SparkSession, task: AnyTask, table: ExampleTable) -> list[Label
         )
     kinds = {one.name: one.dataType for one in frame.schema}
     texts = F.array(*[text_of(lake.col(name), kinds[name]) for name in task.inputs])
-    truth = text_of(lake.col(table.truth), kinds[table.truth])
-    known = frame.select(texts.alias("texts"), truth.alias("truth")).where("truth IS NOT NULL").distinct()
-    order = F.xxhash64("texts", "truth")
-    found = known.orderBy(order, "truth", F.to_json("texts")).limit(MOST_ROWS).collect()
-    rows = [row for one in found if (row := _labelled(task, list(one["texts"]), one["truth"])) is not None]
-    if not rows:
+    return frame.select(texts.alias("texts"), text_of(lake.col(table.truth), kinds[table.truth]).alias("truth"))
+
+
+def _of_people(spark: SparkSession, job: EnrichJob, task: AnyTask, declared: ReviewedExamples) -> DataFrame:
+    store = store_of(job)
+    try:
+        said = people_said(spark, store, job, task, version=declared.reviewed)
+    except AnalysisException as problem:
         raise DataContractError(
-            f"{task.name}: no row of {table.from_table} has a truth that fits the task",
-            hint=f"{table.truth} must hold the task's own labels, or values of its type, beside texts",
-        )
-    return rows
+            f"{task.name}: there is no version {declared.reviewed} of {store.place('review').text}",
+            hint="`burnish review status` tells the version that holds what people have said so far",
+        ) from problem
+    fits = F.size("inputs") == len(task.inputs)
+    return said.where(fits).select(F.col("inputs").alias("texts"), as_text(F.col("said")).alias("truth"))
 
 
 def _read(spark: SparkSession, table: ExampleTable) -> DataFrame:

@@ -242,6 +242,22 @@ def append(frame: DataFrame, place: Place, *, options: dict[str, str] | None = N
         writer.save(str(place.path))
 
 
+def insert_new(frame: DataFrame, place: Place, *, unless: str) -> None:
+    """Append those of a frame's rows (`s`) in one commit that the table's rows (`t`) do not make superfluous.
+
+    Another writer who does the same at this moment is waited for, and what it has written counts.
+
+    Raises:
+        ConflictError: others won every time.
+    """
+
+    def commit() -> None:
+        table = delta_table(frame.sparkSession, place).alias("t")
+        table.merge(frame.alias("s"), unless).whenNotMatchedInsertAll().execute()
+
+    patiently(commit, what=place.text)
+
+
 def replace(frame: DataFrame, place: Place, *, note: str = "") -> None:
     """Replace a Delta table's rows and schema; `note` marks the commit of a table that is read as a whole."""
     writer = frame.write.format("delta").mode("overwrite").option("overwriteSchema", "true")

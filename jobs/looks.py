@@ -1,38 +1,45 @@
 """Looks at a frame: what the labels that people gave so far prove, tested once and kept on record."""
 
 import hashlib
+import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import DataFrame, Row, SparkSession, Window
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.acceptance import Rule, plain_rule
 from jobs.calibration import Calibration, Curve
-from jobs.frames import Frame, framed_keys, latest_frame
+from jobs.draws import ORDER, drawn_rows
+from jobs.frames import Frame, framed_rows, frames_of, members_of
+from jobs.people import RIGHT, is_allowed, people_said
 from jobs.promise import Candidate, Verdict, certify, labels_needed, level_of_look
 from jobs.store import Store
-from jobs.texts import one_of
 from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tables import LOOKS, ddl
-from schemas.tasks import Answer, AnyTask, Classify, Impute
-from udfs.parse import dumps
-
-RIGHT = "yes"  # every other verdict, a skipped row included, counts against the model
+from schemas.tasks import AnyTask
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One drawn row that somebody judged."""
+    """One drawn row that somebody judged; of a row that was purged since, only that it was drawn is known."""
 
     score: float
     label: str | None
     right: bool
+
+    def reaches(self, threshold: float, label: str | None) -> bool:
+        """Whether it counts at a threshold of a label (None: of any); a purged row does everywhere, as a mistake."""
+        return self.score >= threshold and (label in (None, self.label) or self == PURGED)
+
+
+PURGED = Labelled(math.inf, None, right=False)
 
 
 @dataclass(frozen=True)
@@ -74,27 +81,14 @@ def rules_of(
     return found
 
 
-def people_said(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask) -> DataFrame:
-    """What people gave, or found right, for cells of a column: key, inputs, inputs_hash and `said`, as JSON.
-
-    Whichever model or frame they looked at; the newest word on a row with these inputs counts.
-    """
-    mine = (F.col("target") == job.target_place.text) & (F.col("column") == task.name)
-    said = F.coalesce("correction", F.when(F.col("verdict") == RIGHT, F.col("value")))
-    rows = store.read(spark, "review").where(mine & F.col("inputs_hash").isNotNull()).withColumn("said", said)
-    newest = Window.partitionBy("key", "inputs_hash").orderBy(F.col("reviewed_at").desc(), F.col("frame").desc())
-    ranked = rows.where(F.col("said").isNotNull()).withColumn("nth", F.row_number().over(newest))
-    return ranked.where("nth = 1").select("key", "inputs", "inputs_hash", "said")
-
-
 def _with_people(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, rule: Rule) -> Rule:
     rows, remarks = people_said(spark, store, job, task), rule.remarks
-    if task.example_words is not None and isinstance(task, Classify | Impute | Answer):
-        allowed = one_of(F.col("said"), [dumps(word) for word in (*task.example_words, None)])
+    if task.example_words is not None:
+        allowed = F.coalesce(is_allowed(task), F.lit(False))
         if refused := rows.where(~allowed).count():
             told = f"{task.name}: {refused} answers that people gave are none of the labels now, and are not written"
             remarks, rows = (*remarks, told), rows.where(allowed)
-    return replace(rule, people=rows, remarks=remarks)
+    return replace(rule, people=rows, spreads=job.review.spread, remarks=remarks)
 
 
 def _calibrations(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, Row]:
@@ -109,60 +103,116 @@ def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, fing
     promise = job.accept_of(task)
     if not isinstance(promise, Promise):
         return plain_rule(job, task)
-    frame = latest_frame(spark, store, job, task.name, fingerprint)
-    if frame is None:
+    frames = [one for one in frames_of(spark, store, job, task.name, fingerprint) if not one.is_open]
+    if not frames:
         told = f"{task.name}: nothing is promised yet, so that every answer waits in review; once they are there, "
         return Rule(thresholds={}, remarks=(told + "`burnish review sample` draws rows for people to judge",))
-    labels = labelled(spark, store, frame)
+    known = _known_looks(spark, store, frames)
+    counting: list[Standing] = []
+    waiting: list[Standing] = []
+    for frame in reversed(frames):
+        one = _standing(spark, store, frame, promise, known.get(frame.name, []), looks=looks)
+        (counting if one.counts else waiting).append(one)
+        if one.counts and frame.since is None:
+            break
+    if not counting:
+        return Rule(thresholds={}, remarks=(waiting[0].told,))
+    return _ruled(spark, store, counting[::-1], waiting[::-1], promise)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a frame stands: what its last look proved, and whether that is what its rows go by.
+
+    A frame counts once something is proved, or all that was drawn is judged. Until then its rows are written as those
+    outside all frames are: who opens a new frame takes nothing away by that.
+    """
+
+    frame: Frame
+    thresholds: dict[str | None, float]
+    counts: bool
+    told: str
+
+
+def _known_looks(spark: SparkSession, store: Store, frames: Sequence[Frame]) -> dict[str, list[Row]]:
+    """The looks at frames of a column, the newest first."""
+    names = [one.name for one in frames]
+    mine = F.col("frame").isin(names) & (F.col("column") == frames[0].column)
+    found: dict[str, list[Row]] = {}
+    for row in store.read(spark, "looks").where(mine).orderBy(F.col("look").desc()).collect():
+        found.setdefault(row["frame"], []).append(row)
+    return found
+
+
+def _standing(
+    spark: SparkSession, store: Store, frame: Frame, promise: Promise, known: Sequence[Row], *, looks: bool
+) -> Standing:
+    labels, is_judged = labelled(spark, store, frame)
     digest = _digest(labels)
-    records = store.read(spark, "looks").where((F.col("frame") == frame.name) & (F.col("column") == task.name))
-    known = records.orderBy(F.col("look").desc()).collect()
-    mine = [row for row in known if row["promise"] == promise.text]
-    last = mine[0] if mine else None
+    last = next((row for row in known if row["promise"] == promise.text), None)
     if looks and labels and (last is None or last["labels"] != digest):
         found = look_at(frame, labels, promise, number=len(known) + 1)
-        told = tell(task.name, frame, found, promise)
+        told = tell(frame.column, frame, found, promise)
         _record(spark, store, frame, promise, found, digest, told)
-        return _ruled(spark, store, frame, found.thresholds, told, promise)
+        return Standing(frame, found.thresholds, bool(found.thresholds) or is_judged, told)
     if last is None:
         drawn = "no row of its frame is judged yet" if not labels else "the next run tests what was judged"
-        return Rule(thresholds={}, remarks=(f"{task.name}: {drawn}; until then every answer waits in review",))
+        told = f"{frame.column}: {drawn}; until then every answer waits in review"
+        return Standing(frame, {}, counts=False, told=told)
     more = "" if last["labels"] == digest else f"; {len(labels)} rows are judged now, which the next run tests"
     thresholds = dict(json.loads(last["thresholds"]))
-    return _ruled(spark, store, frame, thresholds, last["told"] + more, promise)
+    return Standing(frame, thresholds, bool(thresholds) or is_judged, last["told"] + more)
 
 
 def _ruled(
-    spark: SparkSession,
-    store: Store,
-    frame: Frame,
-    thresholds: dict[str | None, float],
-    told: str,
-    promise: Promise,
+    spark: SparkSession, store: Store, counting: Sequence[Standing], waiting: Sequence[Standing], promise: Promise
 ) -> Rule:
+    *earlier, newest = counting
+    of = [f" (rows after version {one.frame.since})" if one.frame.since is not None else "" for one in counting]
+    later = [
+        f"{one.frame.column}: the frame of {one.frame.rows:,} rows opened at version {one.frame.version} proves "
+        "nothing yet; until its drawn rows are judged, its rows go by the frame before it"
+        for one in waiting
+    ]
     return Rule(
-        thresholds=thresholds,
-        members=framed_keys(spark, store, frame.name, frame.column),
+        thresholds=newest.thresholds,
+        earlier=tuple(one.thresholds for one in earlier),
+        members=members_of(spark, store, [one.frame for one in counting]),
         holds_others=promise.carried == "review",
-        frame_scores={threshold: rows for of, threshold, rows in frame.candidates if of is None},
+        frame_scores={threshold: rows for label, threshold, rows in newest.frame.candidates if label is None},
         stops_on_drift=promise.on_drift == "stop",
-        remarks=(told,),
+        remarks=(*later, *(one.told + which for one, which in zip(counting, of, strict=True))),
     )
 
 
-def labelled(spark: SparkSession, store: Store, frame: Frame) -> list[Labelled]:
-    """The judged rows of a frame in the order of the draw, up to the first that nobody has judged.
+def labelled(spark: SparkSession, store: Store, frame: Frame) -> tuple[list[Labelled], bool]:
+    """The judged rows of a frame in the order of the draw, and whether all that count are judged.
 
-    What was judged further on would be a choice of people's, and no draw.
+    They end at the first row that nobody has judged: what was judged further on would be a choice of people's, and no
+    draw. Of a frame that filled night by night, the sample counts as a whole or not at all: which of its rows were
+    drawn early hangs on the night that brought them. Drawn rows that were purged since count as mistakes.
     """
-    rows = store.read(spark, "review").where((F.col("frame") == frame.name) & (F.col("column") == frame.column))
-    found: list[Labelled] = []
-    for row in rows.orderBy("place").select("score", "value", "verdict").collect():
-        if row["verdict"] is None:
-            break
-        value = json.loads(row["value"]) if row["value"] is not None else None
-        found.append(Labelled(row["score"], value if isinstance(value, str) else None, row["verdict"] == RIGHT))
-    return found
+    mine = drawn_rows(spark, store, [frame])
+    if frame.sample is None:
+        rows = mine.orderBy("place").collect()
+    else:
+        first = framed_rows(spark, store, [frame], frame.column).orderBy(*ORDER).limit(frame.sample)
+        drawn = mine.select("key", "score", "value", "verdict")
+        rows = first.select(*ORDER).join(drawn, "key", "left").orderBy(*ORDER).collect()
+    judged = list(itertools.takewhile(lambda row: row["verdict"] is not None, rows))
+    found = [_labelled(row) for row in judged]
+    is_judged = len(judged) == len(rows) > 0
+    if frame.sample is None:
+        return found + [PURGED] * (judged[-1]["place"] - len(judged) if judged else 0), is_judged
+    if not is_judged:
+        return [], False
+    counted = mine.agg(F.max("place").alias("last"), F.count("*").alias("rows")).collect()[0]
+    return found + [PURGED] * (counted["last"] - counted["rows"]), True
+
+
+def _labelled(row: Row) -> Labelled:
+    value = json.loads(row["value"]) if row["value"] is not None else None
+    return Labelled(row["score"], value if isinstance(value, str) else None, row["verdict"] == RIGHT)
 
 
 def look_at(frame: Frame, labels: Sequence[Labelled], promise: Promise, *, number: int) -> Look:
@@ -171,7 +221,7 @@ def look_at(frame: Frame, labels: Sequence[Labelled], promise: Promise, *, numbe
     groups: dict[str | None, list[Candidate]] = {}
     for of, threshold, rows in frame.candidates:
         if (of is not None) == promise.per_label:
-            above = [one.right for one in labels if one.score >= threshold and of in (None, one.label)]
+            above = [one.right for one in labels if one.reaches(threshold, of)]
             groups.setdefault(of, []).append(Candidate(threshold, rows, len(above), sum(above)))
     each = level / max(1, len(groups)) if promise.joint else level
     verdicts = {of: certify(found, precision=promise.precision, level=each) for of, found in groups.items()}

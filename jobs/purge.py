@@ -1,7 +1,7 @@
 """`burnish purge`: one row's text out of burnish's own tables, and what is left to do until it is out of their files.
 
-A drawn row that goes leaves a gap in its frame's draw: labels beyond it count no more, so that a promise may need a new
-frame.
+A drawn row that goes leaves a gap in its frame's draw. It counts as a mistake there from then on, at every threshold,
+since nobody knows any more what was right of it.
 
 The target itself is the user's: nothing of it is touched. Questions are stored by the hash of their inputs, so that an
 answer may serve rows of other keys too; it goes all the same, and those rows are asked again when they change.

@@ -14,8 +14,8 @@ from pyspark.sql import types as T
 from jobs import lake
 from jobs.cells import nothing_to_ask
 from jobs.held_out import split_keys
-from jobs.looks import people_said
 from jobs.mix_files import MixPlan
+from jobs.people import as_text, people_said
 from jobs.rows import check_columns, read_rows
 from jobs.source import resolve_labels, source_rows
 from jobs.store import store_of
@@ -83,8 +83,7 @@ def _of_reviewed(spark: SparkSession, source: ReviewedRows, at: int, plan: MixPl
     made = []
     for task in map(_without_pool, job.columns):
         said = people_said(spark, store_of(job), job, task)
-        # the JSON of a text is the text; of anything else it is what a truth column's text would be
-        value = F.from_json(F.concat(F.lit('{"v":'), F.col("said"), F.lit("}")), "v string")["v"]
+        value = as_text(F.col("said"))
         inputs = [F.get("inputs", F.lit(place)).alias(name) for place, name in enumerate(task.inputs)]
         rows = said.where(F.size("inputs") == len(task.inputs)).select(value.alias("_said"), *inputs)
         texts = [lake.col(name) for name in task.inputs]

@@ -28,11 +28,12 @@ class RunResult:
     seconds: float
     gone: int = 0
     keeper: GateKeeper | None = None
+    drawn: tuple[str, ...] = ()
 
     @property
     def remarks(self) -> list[str]:
         """What a person should know of the run."""
-        return [*remarks(self.prepared), *(self.keeper.remarks if self.keeper is not None else ())]
+        return [*remarks(self.prepared), *(self.keeper.remarks if self.keeper is not None else ()), *self.drawn]
 
     @property
     def rows(self) -> int:

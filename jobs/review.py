@@ -3,19 +3,22 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from jobs import lake
-from jobs.frames import Frame, draw, latest_frame, open_frame
+from jobs.draws import draw, drawn_rows
+from jobs.frames import Frame, framed_rows, frames_of, latest_frame, open_frame, standing_frames
+from jobs.lapsed import lapsed
 from jobs.prepare import Prepared, prepare
 from jobs.scores import read_value
-from jobs.store import Store
 from schemas.accept import Promise
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
@@ -40,22 +43,42 @@ class Said:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """Where the review of each column stands: drawn rows, judged ones, and how many of these were right."""
+    """Where the review of each column stands: drawn rows, judged ones, and how many of these were right.
+
+    Attributes:
+        columns: about each column's newest frame that can be looked at; under `others` the same about those that stand
+            beside it, and about the one that still fills.
+        lapsed: by column, rows of which somebody said something before their inputs changed.
+        version: of the review table, as `examples: {reviewed: …}` takes it.
+    """
 
     columns: dict[str, dict[str, Any]]
+    lapsed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    version: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values."""
-        return {"columns": self.columns}
+        return {"columns": self.columns, "lapsed": self.lapsed, "review_version": self.version}
 
-    def render(self) -> Table:
+    def render(self) -> Group:
         """Return the facts for a terminal."""
+        told = [] if self.version is None else [f"the review table is at version {self.version}"]
+        for name, one in self.lapsed.items():
+            told.append(f"{name}: what people said of {one['rows']:,} rows holds no more, since their inputs changed:")
+            told += [f"  {row['key']}: {row['said']}" for row in one["some"]]
+            told += ["  …"] if one["rows"] > len(one["some"]) else []
+        return Group(self._table(), *(Text(printable(line)) for line in told))
+
+    def _table(self) -> Table:
         table = Table()
-        for heading in ("column", "frame", "rows of the frame", "drawn", "judged", "right"):
-            table.add_column(heading, justify="left" if heading in ("column", "frame") else "right")
-        for name, one in self.columns.items():
-            counts = (f"{one[count]:,}" for count in ("rows", "drawn", "judged", "right"))
-            table.add_row(name, one["frame"], *counts)
+        for heading in ("column", "frame", "of version", "its rows", "drawn", "judged", "right"):
+            table.add_column(heading, justify="left" if heading in ("column", "frame", "its rows") else "right")
+        for name, newest in self.columns.items():
+            for one in (newest, *newest["others"]):
+                after = "" if one["since"] is None else f" after version {one['since']}"
+                filling = f", of which {one['sample']:,} are to be drawn" if one["is_open"] else ""
+                counts = (f"{one[count]:,}" for count in ("drawn", "judged", "right"))
+                table.add_row(name, one["frame"], f"{one['version']}", f"{one['rows']:,}{after}{filling}", *counts)
         return table
 
 
@@ -66,23 +89,32 @@ def sample(
     rows: int,
     columns: Sequence[str] = (),
     new_frame: bool = False,
+    since: int | None = None,
 ) -> Reviewed:
-    """Draw rows of each column's frame for people to judge; the first draw opens the frame.
+    """Draw rows of each column's newest frame for people to judge; the first draw opens the first one.
 
     Args:
         columns: those to judge; by default those about which something is promised, or all where nothing is.
         new_frame: open another frame over the newest version, which knows nothing of earlier verdicts.
+        since: open another frame of just the rows that came or changed after this version of the target and are in no
+            frame yet; the older frames stand beside it. A frame that `review.top_up` was filling is given up.
 
     Raises:
-        DataContractError: a column has no answers with a score.
-        JobFileError: `columns` names one that the job does not write.
+        DataContractError: a column has no answers with a score, or the version cannot be read.
+        JobFileError: `columns` names one that the job does not write, or both ways to a new frame are asked for.
     """
+    if new_frame and since is not None:
+        raise JobFileError(
+            "--new-frame begins anew with all rows, --since adds a frame of the later ones: give one of them"
+        )
     prepared = prepare(spark, job, options=RunOptions())
     for at, task in enumerate(prepared.tasks):
         if task.name in _chosen(prepared, columns):
             fingerprint = prepared.cells.fingerprints[task.name]
-            frame = None if new_frame else latest_frame(spark, prepared.store, job, task.name, fingerprint)
-            frame = frame or open_frame(spark, prepared.cells, prepared.store, at)
+            frame = None
+            if not new_frame and since is None:
+                frame = latest_frame(spark, prepared.store, job, task.name, fingerprint)
+            frame = frame or open_frame(spark, prepared.cells, prepared.store, at, since=since)
             draw(spark, prepared.cells, prepared.store, frame, at, rows=rows)
     return standing(spark, prepared)
 
@@ -107,25 +139,51 @@ def newest_frames(spark: SparkSession, prepared: Prepared) -> dict[str, Frame]:
 
 
 def standing(spark: SparkSession, prepared: Prepared) -> Reviewed:
-    """Count what of each column's newest frame is drawn and judged."""
+    """Count what of each column's frames is drawn and judged."""
     found: dict[str, dict[str, Any]] = {}
-    for name, frame in newest_frames(spark, prepared).items():
-        drawn = _drawn(spark, prepared.store, frame.name, name)
-        right = F.count_if(F.col("verdict") == "yes").alias("right")
-        row = drawn.agg(F.count("*").alias("drawn"), F.count("verdict").alias("judged"), right).collect()[0]
-        found[name] = {"frame": frame.name, "rows": frame.rows, **row.asDict()}
+    for task in prepared.tasks:
+        frames = _frames_to_judge(spark, prepared, task)
+        if not frames:
+            continue
+        counted = _counts(spark, prepared, frames)
+        *older, newest = [one for one in frames if not one.is_open]
+        others = (*(one for one in frames if one.is_open), *reversed(older))
+        found[task.name] = counted[newest.name] | {"others": [counted[one.name] for one in others]}
     return Reviewed(found)
 
 
-def _drawn(spark: SparkSession, store: Store, frame: str, column: str) -> DataFrame:
-    return store.read(spark, "review").where((F.col("frame") == frame) & (F.col("column") == column))
+def review_status(spark: SparkSession, job: EnrichJob) -> Reviewed:
+    """Count what is drawn and judged, and list what people said that holds no more."""
+    prepared = prepare(spark, job, options=RunOptions())
+    place = prepared.store.place("review")
+    version = lake.latest_version(spark, place) if lake.exists(spark, place) else None
+    return replace(standing(spark, prepared), lapsed=lapsed(prepared), version=version)
+
+
+def _frames_to_judge(spark: SparkSession, prepared: Prepared, task: AnyTask) -> tuple[Frame, ...]:
+    fingerprint = prepared.cells.fingerprints[task.name]
+    return standing_frames(frames_of(spark, prepared.store, prepared.job, task.name, fingerprint))
+
+
+def _counts(spark: SparkSession, prepared: Prepared, frames: Sequence[Frame]) -> dict[str, dict[str, Any]]:
+    right = F.count_if(F.col("verdict") == "yes").alias("right")
+    drawn = drawn_rows(spark, prepared.store, frames).groupBy("frame")
+    rows = drawn.agg(F.count("*").alias("drawn"), F.count("verdict").alias("judged"), right).collect()
+    counts = {row["frame"]: row.asDict() for row in rows}
+    found = {}
+    for one in frames:
+        held = framed_rows(spark, prepared.store, [one], one.column).count() if one.is_open else one.rows
+        facts = {"frame": one.name, "version": one.version, "since": one.since, "rows": held, "is_open": one.is_open}
+        known = counts.get(one.name, {"drawn": 0, "judged": 0, "right": 0})
+        found[one.name] = facts | {"sample": one.sample} | known
+    return found
 
 
 def open_rows(spark: SparkSession, prepared: Prepared) -> list[dict[str, Any]]:
-    """The drawn rows of the newest frames that nobody has judged, in the order of the draw."""
-    frames = [one["frame"] for one in standing(spark, prepared).columns.values()]
-    rows = prepared.store.read(spark, "review").where(F.col("frame").isin(frames) & F.col("verdict").isNull())
-    return [row.asDict() for row in rows.orderBy("place", "column").collect()]
+    """The drawn rows that nobody has judged, in the order of the draw."""
+    frames = [one for task in prepared.tasks for one in _frames_to_judge(spark, prepared, task)]
+    rows = drawn_rows(spark, prepared.store, frames).where(F.col("verdict").isNull())
+    return [row.asDict() for row in rows.orderBy("place", "column", "frame").collect()]
 
 
 def printable(text: str) -> str:

@@ -32,6 +32,7 @@ from jobs.progress import Reporter
 from jobs.publish import Turn, publish
 from jobs.result import DECIDED, RunResult
 from jobs.store import on_record
+from jobs.top_up import top_up
 from jobs.waves import Asking, Bounds, Desk, Progress
 from schemas.errors import Interrupted
 from schemas.job import EnrichJob
@@ -63,6 +64,7 @@ def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> RunResul
             night.publish()
         if night.deletes:
             delete_leavers(spark, night.prepared.cells.scope, night.prepared.store, run_id=night.run_id)
+        night.drawn = tuple(top_up(spark, night.prepared))
         return night.report()
 
 
@@ -81,6 +83,7 @@ class Night:
     asking: Asking | None = None
     interrupted: int = 0
     gone: int = 0
+    drawn: tuple[str, ...] = ()
 
     @property
     def deletes(self) -> bool:
@@ -260,7 +263,14 @@ class Night:
         columns = {task.name: self._column(task.name) for task in self.prepared.tasks}
         seconds = time.monotonic() - self.began
         result = RunResult(
-            self.prepared, self.run_id, columns, self.progress, seconds, gone=self.gone, keeper=self.keeper
+            self.prepared,
+            self.run_id,
+            columns,
+            self.progress,
+            seconds,
+            gone=self.gone,
+            keeper=self.keeper,
+            drawn=self.drawn,
         )
         if self.writes:
             self._record("done", result.as_dict())

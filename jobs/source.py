@@ -276,7 +276,7 @@ def _any_null(keys: DataFrame) -> Column:
 def resolve_labels(spark: SparkSession, job: EnrichJob) -> EnrichJob:
     """Replace every `labels: {from_table, column}` by the labels that stand there now, sorted, and examples too."""
     labelled = [_resolved(spark, task) for task in job.columns]
-    return job.model_copy(update={"columns": tuple(with_examples(spark, task) for task in labelled)})
+    return job.model_copy(update={"columns": tuple(with_examples(spark, job, task) for task in labelled)})
 
 
 def _resolved(spark: SparkSession, task: AnyTask) -> AnyTask:

@@ -60,10 +60,13 @@ class Store:
         return lake.exists(spark, self.place(table))
 
     def read(self, spark: SparkSession, table: str) -> DataFrame:
-        """Read a table; one that was never created reads as empty."""
+        """Read a table; one that was never created reads as empty, a column it has not yet as null."""
+        columns = (LAYOUT | OF_PROMISES)[table]
         if not self.exists(spark, table):
-            return spark.createDataFrame([], tables.ddl((LAYOUT | OF_PROMISES)[table]))
-        return lake.read(spark, self.place(table))
+            return spark.createDataFrame([], tables.ddl(columns))
+        found = lake.read(spark, self.place(table))
+        missing = {name: F.lit(None).cast(kind) for name, kind in columns.items() if name not in found.columns}
+        return found.withColumns(missing) if missing else found
 
     def create(self, spark: SparkSession, *, promises: bool = False) -> None:
         """Create what is missing; the tables behind promises only where one is made."""

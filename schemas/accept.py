@@ -13,7 +13,8 @@ class Promise(Declared):
     Attributes:
         per_label: each predicted label keeps the promise by itself, where it can.
         joint: `assurance` holds for all labels at once.
-        carried: what becomes of rows outside the frame that reach its threshold; the promise is not about them.
+        carried: what becomes of rows outside all frames that reach the newest one's threshold; no promise is about
+            them.
         on_drift: whether a run only warns, or writes nothing, when their scores are spread otherwise than the frame's.
     """
 

@@ -129,15 +129,29 @@ class ExampleTable(Declared):
     k: int = Field(default=4, ge=1, le=64)
 
 
+class ReviewedExamples(Declared):
+    """Examples out of what people said of the column's own rows under `burnish review`.
+
+    Attributes:
+        reviewed: the version of the review table, which `burnish review status` tells; raised by hand only.
+        select: as of an `ExampleTable`.
+        k: how many are shown.
+    """
+
+    reviewed: int = Field(ge=0)
+    select: Literal["fixed", "similar", "diverse"] = "similar"
+    k: int = Field(default=4, ge=1, le=64)
+
+
 class LabelledRow(Declared):
-    """One row of a table of examples: the texts of a task's inputs, and its example."""
+    """One labelled row that may be an example: the texts of a task's inputs, and its example."""
 
     inputs: tuple[str | None, ...]
     example: Example
 
 
 class ExamplePool(Declared):
-    """What an `ExampleTable` held when the job began; `digest` stands for the rows in every fingerprint."""
+    """What examples are chosen from, as it was when the job began; `digest` stands for it in every fingerprint."""
 
     select: Literal["similar", "diverse"]
     k: int
@@ -146,23 +160,25 @@ class ExamplePool(Declared):
 
 
 def as_examples(value: Any) -> Any:
-    """Accept a list of examples, or `{from_table, …}`."""
+    """Accept a list of examples, `{from_table, …}` or `{reviewed, …}`."""
     if isinstance(value, dict):
-        return ExampleTable.model_validate(value)
+        return (ReviewedExamples if "reviewed" in value else ExampleTable).model_validate(value)
     return as_tuple(value)
 
 
 def _form_of(value: Any) -> str:
     """Tell the forms apart by themselves: a complaint then speaks of the one that was meant."""
-    return type(value).__name__ if isinstance(value, ExampleTable | ExamplePool) else "list[Example]"
+    forms = ExampleTable | ReviewedExamples | ExamplePool
+    return type(value).__name__ if isinstance(value, forms) else "list[Example]"
 
 
 Examples = Annotated[
     Annotated[tuple[Example, ...], Tag("list[Example]")]
     | Annotated[ExampleTable, Tag("ExampleTable")]
+    | Annotated[ReviewedExamples, Tag("ReviewedExamples")]
     | Annotated[ExamplePool, Tag("ExamplePool")],
     Discriminator(_form_of),
-    BeforeValidator(as_examples, json_schema_input_type=list[Example] | ExampleTable),
+    BeforeValidator(as_examples, json_schema_input_type=list[Example] | ExampleTable | ReviewedExamples),
 ]
 
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from schemas.accept import Accept, Promise
 from schemas.fields import ColumnName, Columns, Confidence, Declared, Whole, WrongField
 from schemas.gate import Gate
+from schemas.review import Review
 from schemas.secrets import redacted
 from schemas.tasks import TASK_NAMES, AnyTask, has_labels
 
@@ -188,6 +189,7 @@ class EnrichJob(Whole):
     model: Annotated[ModelRef, BeforeValidator(as_model, json_schema_input_type=str | ModelRef)]
     engine: Engine = Engine()
     accept: Accept | None = None
+    review: Review = Review()
     on_source_delete: Literal["keep", "delete"] = "keep"
     limits: Limits = Limits()
     gate: Gate | None = None
@@ -213,6 +215,9 @@ class EnrichJob(Whole):
             if isinstance(accept, Promise) and accept.per_label and not has_labels(task):
                 message = f"`per_label` needs labels to keep it by, and {task.task} column {task.name} has none"
                 raise WrongField(message, "columns", index)
+        if self.review.top_up and not any(isinstance(self.accept_of(task), Promise) for task in self.columns):
+            message = "draws rows for a promise, and none is made: `accept: {precision: …}` makes one"
+            raise WrongField(message, "review", "top_up")
         return self
 
     def _check_written(self) -> None:

@@ -15,7 +15,7 @@ from schemas.yaml_tree import TAG, Path, Place, Problem, Tree, place_of, turned
 
 # Parts that pydantic puts into a path to tell the members of a union apart; no field of ours is called so.
 UNION_PART = re.compile(
-    r"^(function-|dict\[|tuple\[|list\[|(str|int|float|bool|none|LabelTable|Attribute|Promise|ExampleTable|ExamplePool)$)"
+    r"^(function-|dict\[|tuple\[|list\[|(str|int|float|bool|none|LabelTable|Attribute|Promise|ExampleTable|ReviewedExamples|ExamplePool)$)"
 )
 WANTED = {
     "string_type": "text",

@@ -84,8 +84,10 @@ RUNS: Final = {
     "report": "string",
 }
 
-# A frame is all scored rows of one column in one version of the target. `candidates` is JSON: [label or null,
-# threshold, rows that score at least so much], fixed when the frame is opened, before a label is read.
+# A frame is the scored rows of one column in one version of the target: all of them, or those in no older frame that
+# came or changed since an earlier version. `candidates` is JSON: [label or null, threshold, rows that score at least so
+# much], fixed when the frame is opened, before a label is read; null in a frame that still fills, night by night. Such
+# a one has its `seed`, and how many rows are its `sample`; the newest line of a frame counts.
 FRAMES: Final = {
     "frame": "string",
     "target": "string",
@@ -95,6 +97,9 @@ FRAMES: Final = {
     "rows": "bigint",
     "candidates": "string",
     "opened_at": "timestamp",
+    "since": "bigint",
+    "seed": "string",
+    "sample": "int",
 }
 
 FRAMED: Final = {
@@ -107,8 +112,8 @@ FRAMED: Final = {
     "place": "string",
 }
 
-# One row per drawn cell, in the order of the draw. `value` and `correction` are JSON as in `answers`; `inputs_hash` is
-# of the canonical inputs alone, so that what a person said outlives model and prompt.
+# One row per drawn cell; `place` counts a frame's draws. `value` and `correction` are JSON as in `answers`;
+# `inputs_hash` is of the canonical inputs alone, so that what a person said outlives model and prompt.
 REVIEW: Final = {
     "frame": "string",
     "target": "string",

@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.frames import Frame
-from jobs.looks import Labelled, look_at, tell
+from jobs.looks import PURGED, Labelled, look_at, tell
 from jobs.promise import Candidate, certify, labels_needed, level_of_look, p_value, provable
 from schemas.accept import Promise
 from tests.bench.promise import KINDS, LEAST_KEPT, oracle, trials, world
@@ -88,6 +89,17 @@ def test_labels_keep_the_promise_by_themselves() -> None:
     assert "however many are judged" in told
 
 
+def test_a_purged_row_is_a_mistake_at_every_threshold() -> None:
+    frame = Frame("f", "topic", 1, 400, ((None, 0.9, 300), ("a", 0.9, 300)))
+    labels = [Labelled(0.95, "a", right=True)] * 60
+    for each in (False, True):
+        promise = Promise(precision=0.9, per_label=each)
+        of = "a" if each else None
+        known, less = (look_at(frame, some, promise, number=1) for some in (labels, [*labels[1:], PURGED]))
+        assert known.verdicts[of].candidates[0].right == 60
+        assert (less.verdicts[of].candidates[0].labelled, less.verdicts[of].candidates[0].right) == (60, 59)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_promise_is_kept_in_simulated_worlds(kind: str) -> None:
     frame = world(kind, 10, rows=2000)
@@ -97,3 +109,36 @@ def test_the_promise_is_kept_in_simulated_worlds(kind: str) -> None:
         assert found.share_kept >= LEAST_KEPT - 0.03, (kind, precision, found)
         if kind == "calibrated" and oracle(frame, precision) >= 0.5:
             assert found.wrote >= 100
+
+
+# rows of each night, and how many of them are right: the small nights are easy, and together they hide that the promise
+# of 0.9 does not hold
+NIGHTS = ((100, 1.0), (80, 1.0), (2500, 0.89), (2500, 0.89))
+TOP_UP = 50
+
+
+def filled(rng: np.random.Generator) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Fill a frame night by night as `jobs.top_up` does: what is right, what was drawn on the way, the draw's order."""
+    right, place, drawn = np.array([], dtype=bool), np.array([]), []
+    for rows, share in NIGHTS:
+        right = np.append(right, np.arange(rows) < share * rows)
+        place = np.append(place, rng.random(rows))
+        taken = set(drawn)
+        drawn += [at for at in np.argsort(place)[: len(drawn) + TOP_UP] if at not in taken][:TOP_UP]
+    return right, drawn, np.argsort(place)
+
+
+def test_a_frame_that_fills_night_by_night_breaks_its_promise_no_oftener_than_said() -> None:
+    rng = np.random.default_rng(17)
+    broken = as_drawn = 0
+    for _ in range(400):
+        right, drawn, order = filled(rng)
+        rows, sample = len(right), len(drawn)
+        assert right.mean() < 0.9, "nothing may be promised"
+        # closed when so many are drawn as was fixed before; what is looked at are the first in the order, completed
+        looked = right[order[:sample]]
+        broken += p_value(rows, sample, int(looked.sum()), 0.9) <= 0.05
+        as_drawn += p_value(rows, sample, int(right[drawn].sum()), 0.9) <= 0.05
+    # 31 of 400 are improbable (p < 0.01) at a true rate of 0.05
+    assert broken <= 31
+    assert as_drawn > 60, "rows as the nights drew them are no uniform draw, and this test would see it"

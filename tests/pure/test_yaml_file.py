@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.errors import JobFileError
+from schemas.fields import ReviewedExamples
 from schemas.tasks import Classify
 from schemas.yaml_file import load_job, parse_job, yaml_text
 
@@ -160,3 +161,18 @@ def test_a_good_job_with_any_value_put_in_any_place_is_a_job_or_refused(data: st
         place = place[key]
     place[key] = data.draw(VALUES)
     only_job_file_error(yaml.safe_dump(job, allow_unicode=True))
+
+
+def test_rows_are_drawn_for_a_promise_only() -> None:
+    columns = "columns:\n  - {{task: classify, name: topic, from: [text], labels: [a, b]{}}}\n"
+    shop = "source: {{path: /t}}\nkey: [id]\nmodel: smollm2\n{}\n" + columns
+    promised = "accept: {precision: 0.9}\nreview: {top_up: 20, spread: true}"
+    assert parse_job(shop.format(promised, "")).review.top_up == 20
+    with pytest.raises(JobFileError, match="draws rows for a promise, and none is made"):
+        parse_job(shop.format("review: {top_up: 20}", ""))
+    with pytest.raises(JobFileError, match="top_up"):
+        parse_job(shop.format("accept: {precision: 0.9}\nreview: {top_up: 0}", ""))
+    examples = parse_job(shop.format("accept: 0.5", ", examples: {reviewed: 7, k: 2}")).columns[0].examples
+    assert isinstance(examples, ReviewedExamples)
+    with pytest.raises(JobFileError, match=r"columns\[0\]\.examples\.reviewed"):
+        parse_job(shop.format("accept: 0.5", ", examples: {reviewed: soon}"))

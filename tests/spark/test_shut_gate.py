@@ -58,8 +58,8 @@ def test_rows_outside_a_frame_that_score_otherwise_are_told(spark: SparkSession)
     frame_scores = {at / 10: 100 - 10 * at for at in range(10)}
 
     def told(scores: list[float]) -> str:
-        rows = [((False, score, False),) for score in scores] + [((True, 0.95, False),)] * 100
-        staged = spark.createDataFrame(rows, "c0 struct<framed:boolean,raw_score:double,noop:boolean>")
+        rows = [((None, score, False),) for score in scores] + [((0, 0.95, False),)] * 100
+        staged = spark.createDataFrame(rows, "c0 struct<framed:int,raw_score:double,noop:boolean>")
         return drift(staged, 0, frame_scores)
 
     assert told([at / 100 for at in range(100)]) == ""

@@ -1,0 +1,89 @@
+"""Draws: which rows of a frame people are to judge, in the order that the frame's secret gave them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from jobs import lake
+from jobs.cells import CellFrame, asked_question, input_texts, inputs_hash
+from jobs.frames import Frame, framed_rows, outside, record
+from jobs.store import Store, answers_by_question
+from schemas.tables import REVIEW
+
+ORDER = ("place", "key")  # of a frame's rows
+
+
+def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: int, *, rows: int) -> int:
+    """Draw so many more rows of a frame into the review table; return how many there were left to draw."""
+    if frame.sample is None:
+        wanted = undrawn(spark, store, frame).orderBy(*ORDER).limit(rows)
+        return put(spark, cells, store, wanted, frame, at, most=rows)
+    larger = replace(frame, sample=min(frame.sample + rows, frame.rows))
+    record(spark, cells, store, larger)
+    return complete(spark, cells, store, larger, at)
+
+
+def complete(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: int) -> int:
+    """Draw what is missing of the sample of a frame that filled night by night: its first rows, drawn before or not."""
+    most = frame.sample or 0
+    first = framed_rows(spark, store, [frame], frame.column).orderBy(*ORDER).limit(most)
+    wanted = outside(first, drawn_rows(spark, store, [frame]), by=["key"])
+    return put(spark, cells, store, wanted, frame, at, most=most)
+
+
+def undrawn(spark: SparkSession, store: Store, frame: Frame) -> DataFrame:
+    """A frame's rows that are not in the review table."""
+    framed = framed_rows(spark, store, [frame], frame.column)
+    return outside(framed, drawn_rows(spark, store, [frame]), by=["key"])
+
+
+def drawn_rows(spark: SparkSession, store: Store, frames: Sequence[Frame]) -> DataFrame:
+    """What of one column's frames is in the review table."""
+    names, columns = {one.name for one in frames}, {one.column for one in frames}
+    return store.read(spark, "review").where(F.col("frame").isin(*names) & F.col("column").isin(*columns))
+
+
+def put(
+    spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, frame: Frame, at: int, *, most: int
+) -> int:
+    """Append rows of a frame, `most` of them, to the review table with what people need to see; return how many."""
+    before = (
+        drawn_rows(spark, store, [frame]).agg(F.max("place").alias("last"), F.count("*").alias("rows")).collect()[0]
+    )
+    order = Window.partitionBy("frame").orderBy(*ORDER)
+    wanted = wanted.withColumn("nth", F.row_number().over(order) + F.lit(before["last"] or 0))
+    fingerprints = [cells.fingerprints[frame.column]]
+    answers = answers_by_question(spark, store, fingerprints, wanted=wanted, cells=most).select("question_id", "value")
+    # a row that was changed since keeps its place in the draw, without its text
+    shown = cells.rows.select(
+        lake.key_json(cells.scope.job.key).alias("key"),
+        asked_question(cells, at).alias("question_id"),
+        input_texts(cells, at).alias("inputs"),
+        inputs_hash(cells, at).alias("inputs_hash"),
+    )
+    found = (
+        wanted.join(answers, "question_id", "left")
+        .join(shown, ["key", "question_id"], "left")
+        .select(
+            "frame",
+            F.lit(cells.scope.job.target_place.text).alias("target"),
+            "column",
+            F.col("nth").alias("place"),
+            "key",
+            "question_id",
+            "inputs_hash",
+            "inputs",
+            "value",
+            "score",
+            *[F.lit(None).cast(REVIEW[name]).alias(name) for name in ("verdict", "correction", "reviewer")],
+            F.lit(None).cast("timestamp").alias("reviewed_at"),
+        )
+    )
+    typed = [F.col(name).cast(kind).alias(name) for name, kind in REVIEW.items()]
+    # two who draw at once must not give one number to two rows, nor draw a row twice
+    same = f"t.frame = '{frame.name}' AND t.frame = s.frame AND t.`column` = s.`column`"
+    taken = f"{same} AND (t.place = s.place OR t.key = s.key)"
+    lake.insert_new(found.select(*typed).coalesce(1), store.place("review"), unless=taken)
+    return drawn_rows(spark, store, [frame]).count() - int(before["rows"])

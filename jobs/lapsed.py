@@ -1,0 +1,40 @@
+"""What people said of rows whose inputs have changed since: it holds no more, and somebody may want to look again."""
+
+from typing import Any
+
+from pyspark.sql import functions as F
+
+from jobs import lake
+from jobs.cells import inputs_hash, said_note
+from jobs.people import as_text
+from jobs.prepare import Prepared
+
+MOST_SHOWN = 20
+
+
+def lapsed(prepared: Prepared) -> dict[str, dict[str, Any]]:
+    """By column with such rows, how many there are, and of some the key with what was said last.
+
+    A cell that burnish itself wrote since, as somebody had said, is none of them; nor is a row that is gone.
+    """
+    found = {task.name: _of_column(prepared, at) for at, task in enumerate(prepared.tasks)}
+    return {name: one for name, one in found.items() if one["rows"]}
+
+
+def _of_column(prepared: Prepared, at: int) -> dict[str, Any]:
+    people = prepared.cells.rules[prepared.tasks[at].name].people
+    if people is None:
+        return {"rows": 0}
+    rows = prepared.cells.rows.select(
+        lake.key_json(prepared.job.key).alias("key"),
+        inputs_hash(prepared.cells, at).alias("now"),
+        F.col(f"_state{at}").alias("state"),
+        F.col(f"_notes{at}").alias("notes"),
+    )
+    stands = F.col("state").startswith("done:") & F.array_contains("notes", said_note(F.col("said")))
+    holds = F.coalesce((F.col("inputs_hash") == F.col("now")) | stands, F.lit(False))
+    known = rows.join(F.broadcast(people.select("key", "inputs_hash", "said", "reviewed_at")), "key")
+    each = known.groupBy("key").agg(F.max(holds).alias("holds"), F.max_by("said", "reviewed_at").alias("said"))
+    gone = each.where(~F.col("holds")).select("key", as_text(F.col("said")).alias("said"))
+    some = gone.orderBy("key").limit(MOST_SHOWN).collect()
+    return {"rows": gone.count() if len(some) == MOST_SHOWN else len(some), "some": [row.asDict() for row in some]}

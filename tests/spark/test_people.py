@@ -1,0 +1,98 @@
+"""What people said of a job's answers: it spreads on request, lapses, teaches by example, and then proves nothing."""
+
+from typing import Any
+
+import pytest
+
+from jobs.calibrate import calibrate_columns
+from jobs.frames import framed_rows, latest_frame
+from jobs.prepare import prepare
+from jobs.review import Said, apply, open_rows, review_status, sample
+from schemas.errors import DataContractError
+from schemas.options import RunOptions
+from tests.scripted_endpoint import Asked
+from tests.shop import TOPIC, Shop
+
+DDL = "id int, text string"
+TWINS = 20  # rows of which each has a twin with the same text
+
+
+@pytest.fixture
+def said(shop: Shop) -> Shop:
+    """Return a shop whose rows are answered, all drawn, and of which somebody has corrected no. 3."""
+    shop.endpoint.script = lambda asked: ("refund", 0.9)
+    shop.write([(n, f"ticket no {n % TWINS} .") for n in range(2 * TWINS)], DDL)
+    declared = shop.job(TOPIC)
+    shop.run(declared)
+    sample(shop.spark, declared, rows=2 * TWINS)
+    correct(shop, declared, 3, "delivery")
+    return shop
+
+
+def correct(shop: Shop, declared: Any, key: int, value: str) -> None:
+    prepared = prepare(shop.spark, declared, options=RunOptions())
+    row = next(row for row in open_rows(shop.spark, prepared) if row["key"] == f'{{"id":{key}}}')
+    apply(
+        shop.spark, prepared, [Said(row["frame"], "topic", row["place"], "no", f'"{value}"')], reviewer="somebody"
+    )  # fmt: skip
+
+
+def topics(shop: Shop, *keys: int) -> list[str | None]:
+    rows = shop.rows()
+    return [rows[key]["topic"] for key in keys]
+
+
+def test_an_answer_spreads_to_equal_inputs_on_request_and_lapses_with_them(said: Shop) -> None:
+    said.run(said.job(TOPIC))
+    assert topics(said, 3, 23, 4) == ["delivery", "refund", "refund"]
+    spreading = said.job(TOPIC, review={"spread": True})
+    assert said.run(spreading).columns["topic"]["from_people"] == 1
+    assert topics(said, 3, 23, 4) == ["delivery", "delivery", "refund"]
+    # what was said of a row itself goes before what was said of its equal, however new that is
+    correct(said, spreading, 23, "other")
+    said.run(spreading)
+    assert topics(said, 3, 23) == ["delivery", "other"]
+    assert not said.run(spreading).prepared.writes
+    # a row that comes later is not asked about
+    said.write([(90, "ticket no 3 .")], DDL, mode="append")
+    said.endpoint.taken()
+    said.run(spreading)
+    assert topics(said, 90) == ["other"]
+    assert not said.endpoint.taken()
+    # an answer of a person lapses when the input changes, and somebody can see which
+    assert review_status(said.spark, spreading).lapsed == {}
+    said.sql("UPDATE {t} SET text = 'ticket no 3, once more' WHERE id = 3")
+    found = review_status(said.spark, spreading)
+    assert found.lapsed == {"topic": {"rows": 1, "some": [{"key": '{"id":3}', "said": "delivery"}]}}
+    said.run(spreading)
+    assert topics(said, 3) == ["refund"]
+    assert review_status(said.spark, spreading).lapsed == found.lapsed
+
+
+def test_what_people_said_can_be_an_example_and_then_proves_nothing(said: Shop) -> None:
+    version = review_status(said.spark, said.job(TOPIC)).version
+    shown = {**TOPIC, "examples": {"reviewed": version, "select": "fixed", "k": 1}}
+    declared = said.job(shown, accept={"precision": 0.5, "assurance": 0.6})
+    heard: list[Asked] = []
+
+    def listen(asked: Asked) -> tuple[str, float]:
+        heard.append(asked)
+        return ("refund", 0.9)
+
+    said.endpoint.script = listen
+    said.run(declared, reask=True)
+    assert all("ticket no 3 .\nLabel: delivery" in f"{asked.head}\n{asked.text}" for asked in heard)
+    # neither the row nor its twin is in the frame
+    assert sample(said.spark, declared, rows=5).columns["topic"]["rows"] == 2 * TWINS - 2
+    prepared = prepare(said.spark, declared, options=RunOptions())
+    frame = latest_frame(said.spark, prepared.store, prepared.job, "topic", prepared.cells.fingerprints["topic"])
+    assert frame is not None
+    framed = {row["key"] for row in framed_rows(said.spark, prepared.store, [frame], "topic").collect()}
+    assert not framed & {'{"id":3}', '{"id":23}'}
+    # what was said of an answer to other prompts is true of the answers to these (here to the twin, which was asked)
+    with pytest.raises(DataContractError, match="topic: 1 judged rows, 0 of them right"):
+        calibrate_columns(said.spark, declared)
+    with pytest.raises(DataContractError, match="there is no version 99"):
+        prepare(
+            said.spark, said.job({**TOPIC, "examples": {"reviewed": 99, "select": "fixed"}}), options=RunOptions()
+        )  # fmt: skip
