@@ -48,6 +48,7 @@ End = Annotated[str | None, typer.Option("--to", metavar="T", help="First moment
 Only = Annotated[list[str] | None, typer.Option("--only", metavar="COLUMN", help="Just this column; repeatable.")]
 Truth = Annotated[str | None, typer.Option("--truth", metavar="TABLE", help="True values under the job's key.")]
 TrueColumns = Annotated[list[str] | None, typer.Option("--column", metavar="X=Y", help="Its column Y holds what X is.")]
+NoValues = Annotated[bool, typer.Option("--no-values", help="Leave the texts of cells out.")]
 Reask = Annotated[bool, typer.Option("--reask", help="Ask answered rows again where the job has changed.")]
 KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep old answers; ask only for new and changed rows.")]
 
@@ -154,9 +155,7 @@ def plan(
     only: Only = None,
     reask: Reask = False,
     keep_old: KeepOld = False,
-    prompts: Annotated[
-        bool, typer.Option("--show-prompts", help="Show a prompt of each column, a row's texts in it.")
-    ] = False,
+    no_values: NoValues = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would ask, how long it would take and what it would cost; starts no engine."""
@@ -165,7 +164,7 @@ def plan(
     spark = session(found, checked=True)
     from jobs.plan import plan as made
 
-    show(made(spark, found, options=options, prompts=prompts), as_json)
+    show(made(spark, found, options=options, prompts=not no_values), as_json)
 
 
 @app.command()
@@ -358,7 +357,7 @@ def report(
     ] = Path("burnish-report.html"),
     truth: Truth = None,
     column: TrueColumns = None,
-    no_values: Annotated[bool, typer.Option("--no-values", help="Leave the texts of cells out.")] = False,
+    no_values: NoValues = False,
     as_json: AsJson = False,
 ) -> None:
     """Write one page: what was written, how sure it is, where it was wrong, what to look at next."""

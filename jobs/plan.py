@@ -101,7 +101,7 @@ def cached_share(prepared: Prepared, questions: int) -> float:
     return max(0.0, 1 - questions / taken) if taken else 1.0
 
 
-def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions, prompts: bool = False) -> Plan:
+def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions, prompts: bool = True) -> Plan:
     """Count what a run would ask and what it would take; starts no engine and writes nothing.
 
     Args:

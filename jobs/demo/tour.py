@@ -45,7 +45,7 @@ def demo(folder: Path, *, rows: int | None = None) -> int:
     before = tickets(spark, job).collect()
 
     console.print(Rule("the plan"))
-    console.print(plan(spark, job, options=RunOptions(), prompts=True).render())
+    console.print(plan(spark, job, options=RunOptions()).render())
     console.print(Rule("first night"))
     first = run(spark, job, options=RunOptions())
     console.print(first.render())

@@ -143,8 +143,8 @@ def searched(shop: Shop, endpoint_job: str, engine_job: str, place: Path) -> Sea
     shop.write(ROWS, "id string, text string, city string, zip string")
     job, page = endpoint_job, str(place / "page.html")
     commands = [
-        ["plan", job],
-        ["plan", job, "--json"],
+        ["plan", job, "--no-values"],
+        ["plan", job, "--no-values", "--json"],
         ["run", job, "--json"],
         ["run", job],
         ["status", job, "--json"],
