@@ -7,7 +7,6 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -63,7 +62,7 @@ def truth_table(spark: SparkSession) -> DataFrame:
     with importlib.resources.as_file(data) as file:
         rows = spark.read.csv(str(file), header=True, escape='"', encoding="UTF-8")
     mentions = F.filter(F.split(F.coalesce("mentions", F.lit("")), r"\|"), lambda one: one != "")
-    fields = [F.col(field.name).cast(field.dataType).alias(field.name) for field in T.StructType.fromDDL(ORDER)]
+    fields = [F.col(field.name).cast(field.dataType).alias(field.name) for field in lake.struct(ORDER)]
     return rows.select(
         "ticket_id",
         "topic",
