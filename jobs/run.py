@@ -221,7 +221,7 @@ class Night:
             raise
         finally:
             if state != "done":
-                self.tell("run ended", level=logging.ERROR, state=state)
+                self.tell("run ended", state=state)
                 self._record_end(state)
 
     def _record_end(self, state: str) -> None:
@@ -279,9 +279,9 @@ class Night:
         self.tell("run ended", state="done", **{name: told[name] for name in figures})
         return result
 
-    def tell(self, message: str, *, level: int = logging.INFO, **known: Any) -> None:
-        """Write a log line about this run."""
-        log.log(level, message, extra=facts(target=self.prepared.job.target_place.text, **known))
+    def tell(self, message: str, **known: Any) -> None:
+        """Write a log line about this run; a person at a terminal gets the result instead."""
+        log.info(message, extra=facts(target=self.prepared.job.target_place.text, **known))
 
     def _column(self, name: str) -> dict[str, Any]:
         """Return one column's statuses, which sum to the rows in scope, and what else is known of it."""
