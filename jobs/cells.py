@@ -196,7 +196,7 @@ def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options
     state = F.when(edited & F.lit(not options.overwrite_edits), _done_or("kept", status))
     said = F.col(f"_said{view.at}").isNotNull()
     is_theirs = F.array_contains(meta["notes"], said_note(F.col(f"_said{view.at}")))
-    stands_by_person = said & status.isin(*ANSWERED, "undone") & is_theirs & ~edited
+    stands_by_person = said & status.isin(*ANSWERED, "undone") & is_theirs & ~edited & ~_promise_moves(view, rule)
     state = state.when(F.coalesce(stands_by_person, F.lit(False)), F.concat(F.lit("done:"), status))
     state = state.when(said & ~skip, F.lit("person"))
     # it waited for another version of the job, or somebody took an edit back: what was answered holds again
@@ -233,6 +233,15 @@ def _inputs_hash(view: _View) -> Column:
 
 def _done_or(name: str, status: Column) -> Column:
     return F.when(status == name, F.lit(f"done:{name}")).otherwise(F.lit(name))
+
+
+def _promise_moves(view: _View, rule: Rule) -> Column:
+    """Whether another promise than on record is made now of a model's answer that a person found right."""
+    framed, proposed = F.col(f"_framed{view.at}"), view.proposed()
+    scores = (view.meta["raw_score"], view.meta["label_mass"], proposed)
+    now = F.when(rule.passes(*scores, framed), rule.promised(framed))
+    scored = (view.meta["status"] == "accepted") & view.meta["raw_score"].isNotNull()
+    return F.coalesce(scored & ~view.meta["promise"].eqNullSafe(now), F.lit(False))
 
 
 def _flips(view: _View, rule: Rule) -> Column:
