@@ -13,13 +13,13 @@ from udfs.models import embedded_file, stage, staged_folder
 
 @pytest.fixture(scope="module")
 def staged(tmp_path_factory):
-    return stage(ModelRef(name="smollm2"), cache=tmp_path_factory.mktemp("cache"))
+    return stage(ModelRef(name="smollm2-untuned"), cache=tmp_path_factory.mktemp("cache"))
 
 
 def test_staging_again_finds_the_same_model(staged):
     cache = staged.folder.parents[1]
-    assert staged_folder(ModelRef(name="smollm2"), cache=cache) == staged.folder
-    assert stage(ModelRef(name="smollm2"), cache=cache, expect_digest=staged.digest) == staged
+    assert staged_folder(ModelRef(name="smollm2-untuned"), cache=cache) == staged.folder
+    assert stage(ModelRef(name="smollm2-untuned"), cache=cache, expect_digest=staged.digest) == staged
     assert staged.name == "SmolLM2-135M-Instruct"
 
 
