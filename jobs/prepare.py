@@ -220,6 +220,8 @@ def remarks_on(model: Model) -> list[str]:
             f"{model.ref.text} is not tuned for these tasks: it labels badly. Use it to try the machinery, "
             "not to trust the answers."
         )
+    elif model.card.note:
+        found.append(f"{model.ref.text}: {model.card.note}")
     if (honours := model.capabilities) is not None:
         found.append(
             f"the endpoint honours log-probabilities: {honours.logprobs}, JSON schema: {honours.json_schema}, "

@@ -88,6 +88,7 @@ def answers(tmp_path_factory):
         replica=replica,
         window=64,
         run_id="run",
+        model_name=model.text,
         code=code_digest(),
     )
     asked = [(name, name, values) for name, values in INPUTS.items()]
