@@ -383,11 +383,14 @@ def schema(out: Out = None) -> None:
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo's tables go.")] = Path("burnish-demo"),
     rows: Annotated[int, typer.Option("--rows", min=1, help="How many tickets.")] = 300,
+    promise: Annotated[
+        bool, typer.Option("--promise", help="Judge 120 rows at the end, and show what can be promised of the rest.")
+    ] = False,
 ) -> None:
     """Fill the columns of a small table of support tickets, change one row, and run again."""
     from jobs.demo.tour import demo as shown
 
-    raise typer.Exit(shown(folder, rows=rows))
+    raise typer.Exit(shown(folder, rows=rows, promise=promise))
 
 
 if __name__ == "__main__":

@@ -27,12 +27,13 @@ EDITED_TICKET = "T0001"
 SURE, UNSURE = 0.8, 0.5
 
 
-def demo(folder: Path, *, rows: int | None = None) -> int:
+def demo(folder: Path, *, rows: int | None = None, promise: bool = False) -> int:
     """Run the demo in a folder of its own and return the exit code.
 
     Args:
         folder: where its tables go; a demo's folder is emptied first, any other must be new.
         rows: take only the first so many tickets.
+        promise: have some rows judged at the end, and show what can be promised of the others.
 
     Raises:
         BurnishError: as `jobs.run.run` does.
@@ -60,8 +61,9 @@ def demo(folder: Path, *, rows: int | None = None) -> int:
     console.print(
         f"[bold]{second.progress.questions} question asked[/bold]; everything else stood in the answers table."
     )
-    console.print(Rule(f"how sure is it? {DRAWN} rows are judged by their true values"))
-    keep_promise(spark, place, job_file, console=console)
+    if promise:
+        console.print(Rule(f"how sure is it? {DRAWN} rows are judged by their true values"))
+        keep_promise(spark, place, job_file, console=console)
     console.print(next_steps(place, job_file, job))
     return max(first.exit_code, second.exit_code, 0 if second.progress.questions == 1 else 1)
 
