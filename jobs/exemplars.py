@@ -5,6 +5,7 @@ from pyspark.sql import functions as F
 
 from jobs.cells import CellFrame, asked_question, input_texts, question_of
 from jobs.labelled import MOST_CHARACTERS
+from jobs.texts import one_of
 from schemas.fields import ExamplePool
 from schemas.tasks import AnyTask
 from udfs.prompts import sheet_of
@@ -37,7 +38,7 @@ def _is_shown(cells: CellFrame, at: int) -> Column:
     texts, names = input_texts(cells, at), sheet_of(task).names
     given = [one.input for one in task.given_examples]
     cut = F.transform(texts, lambda text: F.substring(text, 1, MOST_CHARACTERS))
-    return _as_shown(texts, names).isin(given) | _as_shown(cut, names).isin(given)
+    return one_of(_as_shown(texts, names), given) | one_of(_as_shown(cut, names), given)
 
 
 def _as_shown(texts: Column, names: tuple[str, ...]) -> Column:
