@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,7 +22,7 @@ from pyspark.sql import functions as F
 
 from tests.faults.drive import HOME
 from tests.faults.ledger import Case, Seen
-from tests.faults.world import TASKS, Rows, World, alive, check, undisturbed_of
+from tests.faults.world import TASKS, Rows, Stage, World, alive, check, undisturbed_of
 from tests.scripted_engine import Book
 from udfs.processes import PROC
 from udfs.tokens import load_tokens
@@ -41,7 +40,7 @@ ALL = {**dict.fromkeys(KILLED, 20), **dict.fromkeys(MANNERS, 10), "second-fault"
 
 def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
     """All of them."""
-    stage = Stage(spark, shared)
+    stage = Cluster(spark, shared)
     for fault, count in ALL.items():
         for seed in range(count):
             yield Case(CAMPAIGN, fault, seed, stage.strike)
@@ -53,16 +52,8 @@ def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
             yield Case(CAMPAIGN, f"real-{fault}", seed, stage.strike_real)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the cases have in common."""
-
-    spark: SparkSession
-    shared: Path
-
-    def world(self, folder: Path, seed: int, **words: Any) -> World:
-        """A seed's world."""
-        return World.make(self.spark, folder, seed, shared=self.shared, **words)
+class Cluster(Stage):
+    """The campaign's plays."""
 
     def strike(self, case: Case, folder: Path) -> Seen:
         """Let the fault happen once some questions were asked; the same run must end as if nothing had."""

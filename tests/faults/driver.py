@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +16,7 @@ from pyspark.sql import SparkSession
 from jobs.history import history
 from tests.faults.drive import HOME, POINTS
 from tests.faults.ledger import Case, Seen
-from tests.faults.world import Rows, World, alive, check, undisturbed_of
+from tests.faults.world import Rows, Stage, World, alive, check, undisturbed_of
 
 CAMPAIGN = "driver"
 SEEDS = 5
@@ -29,22 +28,18 @@ PUBLISHED = {"changes-logged": False, "merge-committed": True, "report-half-writ
 
 def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
     """Every point by every seed."""
-    stage = Stage(spark, shared)
+    stage = Driver(spark, shared)
     for point in POINTS:
         for seed in range(SEEDS):
             yield Case(CAMPAIGN, point, seed, stage.play)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the cases of the campaign have in common: a session for the runs that go on, a model, the undisturbed."""
+class Driver(Stage):
+    """The campaign's plays."""
 
-    spark: SparkSession
-    shared: Path
-
-    def world(self, folder: Path, seed: int) -> World:
-        """A seed's world."""
-        return World.make(self.spark, folder, seed, shared=self.shared, answer_sec=0.01)
+    def world(self, folder: Path, seed: int, **words: Any) -> World:
+        """A seed's world, whose engine takes its time."""
+        return super().world(folder, seed, answer_sec=0.01, **words)
 
     def play(self, case: Case, folder: Path) -> Seen:
         """Kill a run at the case's point, then run again in this process."""

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from schemas.job import Place
 from schemas.options import RunOptions
 from schemas.yaml_file import load_job
 from tests.faults.ledger import Case, Seen
-from tests.faults.world import alive, model_in
+from tests.faults.world import Stage, alive, model_in
 from tests.scripted_engine import install
 
 CAMPAIGN = "inputs"
@@ -107,7 +106,7 @@ HUGE = "50 MB"
 
 def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
     """Naughty strings by task, kinds of cells, names of columns, malformed outputs."""
-    stage = Stage(spark, shared)
+    stage = Inputs(spark, shared)
     for task in TASKS:
         if NAUGHTY.exists():
             yield Case(CAMPAIGN, f"naughty-strings-{task}", 0, stage.naughty)
@@ -117,12 +116,8 @@ def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
         yield Case(CAMPAIGN, "names-of-columns", number, stage.names)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the cases have in common."""
-
-    spark: SparkSession
-    shared: Path
+class Inputs(Stage):
+    """The campaign's plays."""
 
     def naughty(self, case: Case, folder: Path) -> Seen:
         """All naughty strings as cells of one table, asked by one task."""

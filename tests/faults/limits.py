@@ -1,12 +1,10 @@
 """Campaign E: limits that are met, disks that fill, folders that cannot be written, a table dropped under way."""
 
-import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from schemas.errors import BurnishError
 from schemas.options import RunOptions
 from tests.faults.ledger import Case, Seen
 from tests.faults.rivals import at
-from tests.faults.world import World, check, undisturbed_of
+from tests.faults.world import Stage, check, undisturbed_of
 
 CAMPAIGN = "limits"
 SEEDS = 3
@@ -26,7 +24,7 @@ SEEDS = 3
 
 def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
     """Every limit by a few seeds."""
-    stage = Stage(spark, shared)
+    stage = Limits(spark, shared)
     plays = {
         "max-tokens": stage.tokens,
         "max-rows": stage.rows,
@@ -40,16 +38,8 @@ def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
             yield Case(CAMPAIGN, fault, seed, play)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the cases have in common."""
-
-    spark: SparkSession
-    shared: Path
-
-    def world(self, folder: Path, seed: int, **words: Any) -> World:
-        """A seed's world."""
-        return World.make(self.spark, folder, seed, shared=self.shared, **words)
+class Limits(Stage):
+    """The campaign's plays."""
 
     def tokens(self, case: Case, folder: Path) -> Seen:
         """So many tokens and no more; the nights that follow do the rest."""
@@ -159,11 +149,6 @@ def waves(count: int) -> Iterator[None]:
         yield
     finally:
         Pace.wave_tokens = plain  # type: ignore[method-assign]
-
-
-def can_mount() -> bool:
-    """Whether a small disk can be made here: it takes root, and a kernel that lets it."""
-    return os.geteuid() == 0 and shutil.which("mount") is not None
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from jobs.waves import Asking
 from schemas.errors import ConflictError
 from schemas.options import RunOptions
 from tests.faults.ledger import Case, Seen
-from tests.faults.world import DDL, TASKS, UNTOUCHED, Rows, World, as_told, check, undisturbed_of
+from tests.faults.world import DDL, TASKS, UNTOUCHED, Rows, Stage, World, as_told, check, undisturbed_of
 
 CAMPAIGN = "delta"
 NEW_ROW, LOST_ROW, MOVED_ROWS, OTHER_ROW = 1000, 5, (7, 8), 9
@@ -50,7 +49,7 @@ LAYOUTS: dict[str, tuple[str, str]] = {
 
 def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
     """Rivals by moments, replays, a restored version, layouts by tasks."""
-    stage = Stage(spark, shared)
+    stage = Rivals(spark, shared)
     for rival in (*RIVALS, TWICE):
         for moment in range(len(MOMENTS)):
             yield Case(CAMPAIGN, rival, moment, stage.rival)
@@ -62,16 +61,8 @@ def cases(spark: SparkSession, shared: Path) -> Iterator[Case]:
             yield Case(CAMPAIGN, f"layout-{layout}", task, stage.layout)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What the cases have in common."""
-
-    spark: SparkSession
-    shared: Path
-
-    def world(self, folder: Path, seed: int, **words: Any) -> World:
-        """A seed's world."""
-        return World.make(self.spark, folder, seed, shared=self.shared, **words)
+class Rivals(Stage):
+    """The campaign's plays."""
 
     def sql(self, world: World, text: str) -> None:
         """Run a statement in which {t} is the world's table."""

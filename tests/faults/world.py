@@ -137,6 +137,18 @@ class World:
         return {row["question_id"] for row in found.collect()}
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What the cases of a campaign have in common: a session, and a folder for what all of them use."""
+
+    spark: SparkSession
+    shared: Path
+
+    def world(self, folder: Path, seed: int, **words: Any) -> World:
+        """A seed's world."""
+        return World.make(self.spark, folder, seed, shared=self.shared, **words)
+
+
 def as_told(row: dict[str, Any], names: Sequence[str]) -> list[Any]:
     """What an undisturbed run must leave in the same way: values, confidences, errors and what is known of them."""
     told: list[Any] = []
