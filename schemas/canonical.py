@@ -53,7 +53,7 @@ def declared(task: AnyTask) -> dict[str, Any]:
         outside |= {"pattern", "domain", "max_edit_distance"}
     # a field that came later changes no fingerprint where it is not used
     outside |= set() if task.think else {"think", "max_thinking_tokens"}
-    outside |= set() if getattr(task, "preselect", None) else {"preselect"}
+    outside |= {"preselect"} if getattr(task, "preselect", None) is None else set()
     found = task.model_dump(mode="json", by_alias=True, exclude=outside)
     for field in ("labels", "options", "attributes"):
         if isinstance(found.get(field), dict):

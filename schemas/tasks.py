@@ -92,7 +92,7 @@ class Classify(Task):
 
     Attributes:
         preselect: the prompt lists so many labels only, those whose words are nearest to the row's; any label may
-            still be the answer.
+            still be the answer. 0 lists none, for a model that was trained on this very label set.
     """
 
     kind: ClassVar[Kind] = "label"
@@ -103,11 +103,13 @@ class Classify(Task):
     abstain: str | None = None
     scores: bool = False
     read: Literal["auto", "menu", "text"] = "auto"
-    preselect: int | None = Field(default=None, ge=2)
+    preselect: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _closed_set(self) -> "Classify":
         check_labels(self.labels, least=2)
+        if self.preselect == 1:
+            raise WrongField("a list of one label is no choice; 0 lists none, 2 or more the nearest", "preselect")
         if self.preselect is not None and self.read == "menu":
             raise WrongField("a menu's letters stand for labels that are listed; `preselect` goes with words", "read")
         return self

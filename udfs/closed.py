@@ -117,7 +117,7 @@ class ClosedInquiry(Inquiry):
         return dict(zip(self.labels, found, strict=True))
 
     def _wants_menu(self) -> bool:
-        if isinstance(self.task, Classify) and self.task.preselect:
+        if isinstance(self.task, Classify) and self.task.preselect is not None:
             return False
         named = getattr(self.task, "read", "text")
         return (self.setting.card.read if named == "auto" else named) == "menu" and not self.setting.is_endpoint

@@ -114,7 +114,8 @@ def _classify(task: Classify, codes: tuple[str, ...]) -> Sheet:
     labels = dict(task.labels) if isinstance(task.labels, dict) else {}
     if task.abstain:
         labels.setdefault(task.abstain, "none of the others fits")
-    head = _head("Choose the label that fits the text.", task.instructions, _menu("Labels", labels, codes))
+    menus = () if task.preselect == 0 else (_menu("Labels", labels, codes),)
+    head = _head("Choose the label that fits the text.", task.instructions, *menus)
     return Sheet(head, (), _called(task.from_), ("Label:",))
 
 

@@ -91,12 +91,12 @@ def _words(label: str) -> str:
     return label.replace("_", " ").lower()
 
 
-def _labelled(
-    name: str, train: Rows, test: Rows, licence: str, *, instructions: str = "", labels: list[str] | None = None
-) -> Dataset:
-    """Texts with one label each."""
-    known = labels or sorted({label for _, label in train})
-    task = {"task": "classify", "name": "label", "from": ["text"], "labels": known, "instructions": instructions}
+def _labelled(name: str, train: Rows, test: Rows, licence: str, *, instructions: str = "", **words: Any) -> Dataset:
+    """Texts with one label each; `words` are more of the task's own."""
+    known = sorted({label for _, label in train})
+    task = {
+        "task": "classify", "name": "label", "from": ["text"], "labels": known, "instructions": instructions, **words
+    }  # fmt: skip
     return Dataset(name, "text string, truth string", train, test, [task], {"label": "truth"}, licence)
 
 
@@ -120,7 +120,9 @@ def _banking(data: Path) -> Iterator[Dataset]:
     rows = [[(r["text"], _words(r["category"])) for r in _table(folder / f)] for f in ("train.csv", "test.csv")]
     about = "Customers write to a bank; say what they want."
     licence = "CC BY 4.0, PolyAI-LDN/task-specific-datasets"
-    yield _labelled("banking77", rows[0], rows[1], licence, instructions=about)
+    # of a set that is trained on, the prompt need not list the labels: a tenth of the tokens
+    yield _labelled("banking77", rows[0], rows[1], licence, instructions=about, preselect=0)
+    yield _labelled("banking77_listed", rows[0], [], licence, instructions=about)
     # ten labels that a second adapter never sees, hard to tell from each other
     known, unseen = ([row for row in rows[at] if (row[1] in TEN) == (at == 1)] for at in (0, 1))
     yield _labelled("banking77_others", known, [], licence, instructions=about)
@@ -347,6 +349,14 @@ def _pairs(data: Path) -> Iterator[Dataset]:
     for name in ("dblp_acm", "dblp_acm_dirty", "walmart_amazon", "wdc_computers", "fodors_zagats"):
         parts = [_records(data / f"matching/{name}/{part}.txt") for part in ("train", "test")]
         yield _pair_set(name, *parts, "Apache-2.0, megagonlabs/ditto")
+        yield _pair_set(f"{name}_even", _evened(parts[0]), [], "Apache-2.0, megagonlabs/ditto")
+
+
+def _evened(pairs: list[tuple[Json, Json, bool]]) -> list[tuple[Json, Json, bool]]:
+    """All pairs that are one thing and twice as many that are not: of fewer yeses a model learns to say no."""
+    yes = [pair for pair in pairs if pair[2]]
+    no = sorted((pair for pair in pairs if not pair[2]), key=lambda pair: _digest(json.dumps(pair)))
+    return yes + no[: 2 * len(yes)]
 
 
 def _records(path: Path) -> list[tuple[Json, Json, bool]]:
