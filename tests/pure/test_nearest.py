@@ -102,3 +102,19 @@ def test_a_job_without_it_keeps_its_fingerprint() -> None:
     assert declared(CLASSIFY)["preselect"] == 3
     with pytest.raises(ValueError, match="a menu's letters"):
         Classify.model_validate(CLASSIFY.model_dump(by_alias=True) | {"read": "menu"})
+
+
+def test_a_model_that_knows_the_labels_is_shown_none_and_may_answer_any(tmp_path: Path) -> None:
+    tokens = load_tokens(str(write_model(tmp_path)))
+    known = CLASSIFY.model_copy(update={"preselect": 0})
+    inquiry = inquiry_of(known, Setting(tokens, ModelCard(prompt="completion", read="menu"), 512))
+    asked = inquiry.asked(["my card is lost"])
+    prompt = tokens.decode(asked.reads[0].prompt)
+    assert "refund" not in prompt
+    assert "my card is lost" in prompt
+    assert asked.notes == ()
+    (closed,) = inquiry.sets
+    assert set(closed.labels) == {*CLASSIFY.labels, "none"}
+    assert declared(known)["preselect"] == 0
+    with pytest.raises(ValueError, match="no choice"):
+        Classify.model_validate(CLASSIFY.model_dump(by_alias=True) | {"preselect": 1})

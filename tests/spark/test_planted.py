@@ -113,6 +113,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(spark: Any, place: Path, server: Any) -> Iterator[Shop]:
     found = Shop(spark, place, server)
     server.script, server.echoes = script, True
+    # the server is every test's
+    server.keys.clear()
     yield found
     server.script, server.echoes = (lambda asked: None), False
 
