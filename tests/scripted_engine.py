@@ -134,6 +134,11 @@ def _killed() -> NoReturn:
     os._exit(9)
 
 
+def _out_of_memory() -> NoReturn:
+    print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", flush=True)
+    os._exit(1)
+
+
 def _stopped() -> tuple[int, bytes]:
     os.kill(os.getpid(), signal.SIGSTOP)
     return 200, b"{}"
@@ -150,6 +155,7 @@ def _cut() -> tuple[int, bytes]:
 
 FAULTS: dict[str, Callable[[], tuple[int, bytes]]] = {
     "killed": _killed,
+    "out of memory": _out_of_memory,
     "stopped": _stopped,
     "cut": _cut,
     "garbage": lambda: (200, b"\xff\xfe not JSON"),

@@ -17,6 +17,18 @@ from schemas.options import RunOptions
 from tests.scripted_endpoint import ScriptedEndpoint
 
 TOPIC = {"task": "classify", "name": "topic", "from": ["text"], "labels": ["refund", "delivery", "other"]}
+SMALL_TABLES = {
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+
+
+def for_small_tables(session: SparkSession) -> SparkSession:
+    """Have a session interpret its plans: over a few rows, compiling them takes several times as long."""
+    for name, value in SMALL_TABLES.items():
+        session.conf.set(name, value)
+    return session
 
 
 @dataclass

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 from schemas.errors import EnvironmentProblem
 
 SERVED_NAME: Final = "m"
+ROWS_AT_ONCE: Final = "--max-num-seqs"
 PROCESSOR: Final = "udfs.logits:ClosedSetProcessor"
 # The first with the processor's interface, `logprob_token_ids` and repetition detection all as they are used here.
 OLDEST_VLLM: Final = (0, 32)
@@ -112,6 +113,17 @@ def command(spec: ReplicaSpec, *, socket: Path, devices: int, on_cpu: bool) -> l
     for name, value in arguments.items():
         line += [f"--{name}", value] if value else [f"--{name}"]
     return line
+
+
+def rows_at_once(line: Sequence[str]) -> int:
+    """How many rows an engine of this command line takes at once."""
+    return int(line[line.index(ROWS_AT_ONCE) + 1])
+
+
+def at_once(line: Sequence[str], rows: int) -> list[str]:
+    """A command line whose engine takes so many rows at once."""
+    place = line.index(ROWS_AT_ONCE) + 1
+    return [*line[:place], str(rows), *line[place + 1 :]]
 
 
 def environment(spec: ReplicaSpec, *, folder: Path, addresses: tuple[str, ...], on_cpu: bool) -> Mapping[str, str]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 from schemas.errors import EnvironmentProblem
-from udfs.engine_command import ReplicaSpec, command, environment, installed_vllm
+from udfs.engine_command import ReplicaSpec, at_once, command, environment, installed_vllm, rows_at_once
 from udfs.logs import facts
 from udfs.processes import Identity, executor_pid, identity
 from udfs.standing import POLL_SEC, app_folder, sweep_orphans, watchdog_lives
-from udfs.start_failures import explain
+from udfs.start_failures import explain, ran_out_of_memory
 from udfs.watchdog import read_json, write_json
 
 MAX_IDLE_RESTARTS: Final = 3
@@ -78,6 +78,8 @@ class Replica:
                 return present
             self._count_restart()
             log.warning("engine %d is dead, another one is started", present, extra=facts(folder=str(self.folder)))
+            if ran_out_of_memory(self.log):
+                self._take_fewer()
             self.renew(max(present, seen_generation))
             return self.generation
 
@@ -109,9 +111,8 @@ class Replica:
         self._lay_out()
         for name in ("state.json", "restart", "stop"):
             (self.folder / name).unlink(missing_ok=True)
-        devices = max(1, len(self.addresses))
         plan = {
-            "command": command(self.spec, socket=self.socket, devices=devices, on_cpu=on_cpu),
+            "command": self._command(on_cpu=on_cpu),
             "environment": environment(self.spec, folder=self.folder, addresses=self.addresses, on_cpu=on_cpu),
             "owner": self.owner,
             "keep_warm_sec": self.spec.keep_warm_sec,
@@ -132,6 +133,21 @@ class Replica:
         self.await_ready(beyond=generation - 1, watchdog=watchdog)
         seconds = read_json(self.folder / "state.json").get("seconds")
         log.info("replica ready", extra=facts(folder=str(self.folder), generation=generation, seconds=seconds))
+
+    def _take_fewer(self) -> None:
+        """Plan the next engine with half as many rows at once: what it holds beside the weights grows with them."""
+        plan = read_json(self.folder / "plan.json")
+        if not plan:
+            return
+        fewer = max(1, rows_at_once(plan["command"]) // 2)
+        write_json(self.folder / "plan.json", plan | {"command": at_once(plan["command"], fewer)})
+        log.warning("it ran out of memory: the next takes %d rows at once", fewer, extra=facts(folder=str(self.folder)))
+
+    def _command(self, *, on_cpu: bool) -> list[str]:
+        """The engine's command line, with as many rows at once as an engine of this replica did not die of."""
+        line = command(self.spec, socket=self.socket, devices=max(1, len(self.addresses)), on_cpu=on_cpu)
+        before = read_json(self.folder / "plan.json").get("command", line)
+        return at_once(line, min(rows_at_once(line), rows_at_once(before)))
 
     def _check(self) -> bool:
         if not (Path(self.spec.model_dir) / "config.json").is_file():

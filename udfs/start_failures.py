@@ -54,6 +54,19 @@ CAUSES: Final = (
 )
 
 
+# what runtimes say when a device or the machine has no memory left; the last that an engine says
+OUT_OF_MEMORY: Final = re.compile(
+    r"out of memory|OutOfMemoryError|Cannot allocate memory|not enough memory", re.IGNORECASE
+)
+LAST_WORDS: Final = 20_000  # characters of the log
+
+
+def ran_out_of_memory(log: Path) -> bool:
+    """Whether the last that an engine said is that it had no memory left."""
+    text = log.read_text(errors="replace")[-LAST_WORDS:] if log.exists() else ""
+    return OUT_OF_MEMORY.search(text) is not None
+
+
 def explain(log: Path, *, exit_code: int | None, waited_sec: float) -> EnvironmentProblem:
     """One sentence on why the engine did not start, from its log."""
     text = log.read_text(errors="replace")[-200_000:] if log.exists() else ""

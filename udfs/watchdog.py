@@ -141,8 +141,9 @@ class Watchdog:
             self.report("failed")
 
     def restart(self) -> None:
-        """Replace the engine; the asker holds the lock."""
+        """Replace the engine by one of the plan as it stands now; the asker holds the lock."""
         self.end_engine()
+        self.plan = read_json(self.folder / "plan.json")
         (self.folder / "restart").unlink()
         self.generation += 1
         self.launch()

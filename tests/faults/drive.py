@@ -22,6 +22,7 @@ from jobs.store import Store, store_of
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 from schemas.yaml_file import load_job
+from tests.shop import for_small_tables
 
 HOME = Path(__file__).parents[2]
 POINTS = (
@@ -138,7 +139,7 @@ def main() -> None:
     waves.Pace.wave_tokens = lambda self: self.total / count  # type: ignore[method-assign]
     armed(facts, job)
     spark = _cluster(facts["master"]) if facts.get("master") else spark_session("burnish-faults", cores=2)
-    result = run.run(spark, job, options=RunOptions())
+    result = run.run(for_small_tables(spark), job, options=RunOptions())
     print(json.dumps(result.as_dict()))
 
 

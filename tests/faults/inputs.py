@@ -32,7 +32,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "clean": {"task": "clean", "name": "cell", "rules": "as people write it"},
     "impute": {"task": "impute", "name": "hole", "from": ["cell"], "labels": ["yes", "no"]},
     "match": {"task": "match", "name": "out", "left": ["cell"], "right": ["other"]},
-    "answer": {"task": "answer", "name": "out", "context": ["cell"], "question": "What is it?"},
+    "answer": {"task": "answer", "name": "out", "from": ["cell"], "question": "What is it?"},
 }
 # one SQL expression a kind; the column is a string unless it says otherwise
 KINDS: dict[str, str] = {

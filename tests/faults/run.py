@@ -17,12 +17,13 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from jobs.session import spark_session
-from tests.faults import cluster, driver, inputs, limits, rivals
+from tests.faults import cluster, driver, inputs, limits, naive, rivals
 from tests.faults.ledger import Case, Results, played, table
+from tests.shop import for_small_tables
 from udfs.models import cache_folder
 
 HERE = Path(__file__).parent
-CAMPAIGNS = (driver, cluster, rivals, inputs, limits)
+CAMPAIGNS = (driver, cluster, rivals, inputs, limits, naive)
 
 
 def all_cases(spark: SparkSession, shared: Path) -> list[Case]:
@@ -41,7 +42,7 @@ def main() -> None:
     words = parser.parse_args()
     results = Results(words.results or words.folder / "results.jsonl")
     shared = words.folder / f"shared-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    spark = spark_session("burnish-faults", cores=2)
+    spark = for_small_tables(spark_session("burnish-faults", cores=2))
     cases = all_cases(spark, shared)
     chosen = [case for case in cases if not words.cases or case.name.startswith(tuple(words.cases))]
     if not chosen:

@@ -8,23 +8,13 @@ from pyspark.sql import SparkSession
 
 from jobs.session import spark_session
 from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
-from tests.shop import Shop
-
-SMALL_TABLES = {
-    "spark.sql.shuffle.partitions": "2",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-}
+from tests.shop import Shop, for_small_tables
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
     """Return the session; its named tables lie in a folder that goes with the test run."""
-    session = spark_session("burnish-tests", cores=2, folder=tmp_path_factory.mktemp("spark"))
-    # tables of a few rows: compiling a plan takes several times as long as interpreting it
-    for name, value in SMALL_TABLES.items():
-        session.conf.set(name, value)
-    return session
+    return for_small_tables(spark_session("burnish-tests", cores=2, folder=tmp_path_factory.mktemp("spark")))
 
 
 @pytest.fixture(scope="session")

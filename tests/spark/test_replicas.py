@@ -85,6 +85,15 @@ def test_a_second_run_over_a_row_that_kills_the_engine_starts_none(stand: Stand)
     assert counts(second, "topic") == counts(first, "topic")
 
 
+def test_an_engine_that_ran_out_of_memory_is_followed_by_one_that_takes_fewer_rows(stand: Stand) -> None:
+    stand.shop.sql("DELETE FROM {t} WHERE text = 'bane'")
+    stand.python, stand.book = install(stand.model.parent / "small", faults=[(1, "out of memory")])
+    result = stand.shop.run(stand.job(max_num_seqs=8))
+    assert counts(result, "topic") == {"accepted": 4}
+    sizes = [start.arguments[start.arguments.index("--max-num-seqs") + 1] for start in stand.book.starts]
+    assert sizes == ["8", "4"]
+
+
 def cluster(master: str, *, cores: int, executors: int = 0, **settings: str) -> Cluster:
     """A cluster of a session that answers no more than what a Cluster asks it."""
     members = SimpleNamespace(size=lambda: executors + 1)
