@@ -59,13 +59,18 @@ class ColumnReport:
 
 @dataclass(frozen=True)
 class Report:
-    """One page; in a notebook it shows itself."""
+    """One page; in a notebook it shows itself.
+
+    Attributes:
+        compared: figures of the last run that differ from the run before: column, figure, before, now.
+    """
 
     target: str
     model: str
     remarks: tuple[str, ...]
     runs: tuple[dict[str, Any], ...]
     columns: tuple[ColumnReport, ...]
+    compared: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values."""

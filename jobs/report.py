@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,12 +60,42 @@ def report(
         else:
             judged = _by_truth(spark, prepared, texts, at) if task.name in (truth or {}) else []
         columns.append(_column(prepared, at, known.get(task.name, {}), judged, values=values))
-    runs = [_run(row["run_id"], row["last"]["state"], found) for row, found in last_runs(spark, job, most=2)]
-    return Report(job.target_place.text, job.model.text, tuple(remarks(prepared)), tuple(runs), tuple(columns))
+    last = last_runs(spark, job, most=2)
+    runs = [_run(row["run_id"], row["last"]["state"], found) for row, found in last]
+    return Report(
+        job.target_place.text,
+        job.model.text,
+        tuple(remarks(prepared)),
+        tuple(runs),
+        tuple(columns),
+        tuple(compared(*(found for _, found in last))) if len(last) == 2 else (),
+    )
+
+
+def compared(now: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What differs between the reports of two runs: per column its statuses, and how sure the answers were."""
+    for name in now.get("columns", {}):
+        pairs = [_figures(found, name) for found in (now, before)]
+        for figure in dict.fromkeys((*pairs[0], *pairs[1])):
+            values = [pair.get(figure, 0) for pair in pairs]
+            if values[0] != values[1]:
+                yield {"column": name, "figure": figure, "before": values[1], "now": values[0]}
+
+
+def _figures(found: Mapping[str, Any], name: str) -> dict[str, float]:
+    statuses = found.get("columns", {}).get(name, {}).get("statuses", {})
+    figures = {status: count for status, count in statuses.items() if count}
+    # of the answers that this run staged; a night without any says nothing of them
+    facts = (found.get("gate") or {}).get(name, {})
+    if facts.get("scored"):
+        figures["mean confidence"] = round(facts["confidence"] / facts["scored"], 4)
+    if facts.get("answered"):
+        figures["share of nulls"] = round(facts["nulls"] / facts["answered"], 4)
+    return figures
 
 
 def _run(run_id: str, state: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("rows", "questions", "failed", "prompt_tokens", "completion_tokens", "seconds", "cached_share")
+    names = ("rows", "questions", "failed", "prompt_tokens", "completion_tokens", "seconds", "cached_share", "cost")
     changed = {name: one.get("changed") for name, one in found.get("columns", {}).items()}
     return {"run": run_id, "state": state, "changed": changed} | {name: found.get(name) for name in names}
 

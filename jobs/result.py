@@ -29,6 +29,7 @@ class RunResult:
     gone: int = 0
     keeper: GateKeeper | None = None
     drawn: tuple[str, ...] = ()
+    replicas: int = 1
 
     @property
     def remarks(self) -> list[str]:
@@ -57,6 +58,12 @@ class RunResult:
     def has_failed_too_often(self) -> bool:
         """Whether more cells failed than `limits.max_failed_share` allows."""
         return self.failed_share > self.prepared.job.limits.max_failed_share
+
+    @property
+    def cost(self) -> float | None:
+        """What the GPUs that the run held cost at the price given, from its start to its end."""
+        price = self.prepared.job.engine.gpu_hour_price
+        return None if price is None else round(price * self.seconds / 3600 * self.replicas, 4)
 
     @property
     def exit_code(self) -> int:
@@ -90,6 +97,8 @@ class RunResult:
             "waves": asked.waves,
             "ask_seconds": round(seconds, 3),
             "seconds": round(self.seconds, 3),
+            "replicas": self.replicas,
+            "cost": self.cost,
             "rows_per_sec": round(asked.done / seconds, 3) if seconds else None,
             "tokens_per_sec": round(asked.done_tokens / seconds, 3) if seconds else None,
             "columns": self.columns,

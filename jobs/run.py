@@ -271,6 +271,7 @@ class Night:
             gone=self.gone,
             keeper=self.keeper,
             drawn=self.drawn,
+            replicas=Cluster(self.spark, self.prepared.job.engine).replicas,
         )
         if self.writes:
             self._record("done", result.as_dict())

@@ -20,7 +20,7 @@ def asked_about(shop: Shop, texts: list[str]) -> Any:
     shop.endpoint.script = unsure
     rows = [(f"{number} {text}", text, "refund") for number, text in enumerate(texts * 4)]
     shop.write(rows, DDL)
-    declared = shop.job(TOPIC, accept={"precision": 0.5, "assurance": 0.6})
+    declared = shop.job(TOPIC, accept={"precision": 0.5, "assurance": 0.6}, engine={"gpu_hour_price": 1000})
     shop.run(declared)
     sample(shop.spark, declared, rows=len(rows))
     import_truth(shop.spark, declared, shop.path, {"topic": "truth"})
@@ -50,6 +50,10 @@ def test_a_page_and_its_facts(shop: Shop, tmp_path: Path) -> None:
     assert column["promised"] is not None
     assert column["risk"][-1] == [1.0, pytest.approx(4 / 40)]
     assert len(facts["runs"]) == 2
+    moved = {(one["figure"], one["before"], one["now"]) for one in facts["compared"]}
+    assert ("accepted", 0, 36) in moved
+    assert "What differs from the run before" in file.read_text(encoding="utf-8")
+    assert facts["runs"][0]["cost"] > 0
     without = report(shop.spark, declared, values=False)
     assert "an img" not in without.html()
     assert without.columns[0].judged == 40
