@@ -4,7 +4,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import cast
 
@@ -133,6 +133,13 @@ def refuse_files(spark: SparkSession, place: Place) -> None:
 def latest_version(spark: SparkSession, place: Place) -> int:
     """Return the newest committed version of a Delta table."""
     return int(delta_table(spark, place).history(1).select("version").first()[0])  # type: ignore[index]
+
+
+def newest_commit(spark: SparkSession, place: Place) -> tuple[int, datetime]:
+    """Return a Delta table's newest version, and when it was committed, in UTC."""
+    seconds = F.unix_micros("timestamp").alias("micros")
+    row = delta_table(spark, place).history(1).select("version", seconds).first()
+    return int(row[0]), datetime.fromtimestamp(row[1] / 1e6, UTC)  # type: ignore[index]
 
 
 def location(spark: SparkSession, place: Place) -> str:

@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import cells as cells_
+from jobs import quiet
 from jobs.asking import Cluster, Model, ready_model
 from jobs.cells import CellFrame
 from jobs.looks import rules_of
@@ -30,7 +31,11 @@ FIRST_GUESS = {"cpu": 600.0, "gpu": 20_000.0}
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that is known before the first question is asked."""
+    """Everything that is known before the first question is asked.
+
+    Attributes:
+        is_known: that nothing is to do is on record; no row was looked at.
+    """
 
     job: EnrichJob
     options: RunOptions
@@ -39,6 +44,7 @@ class Prepared:
     cells: CellFrame
     states: dict[str, dict[str, int]]
     rows: int
+    is_known: bool = False
 
     @property
     def tasks(self) -> tuple[AnyTask, ...]:
@@ -74,9 +80,10 @@ def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions, looks: 
     known = comparable(spark, store, scope) if options.keep_old else None
     rules = rules_of(spark, store, scope.job, fingerprints, looks=looks)
     cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known, rules=rules)
-    states = cells_.states(cells)
+    before = quiet.states_before(spark, scope, fingerprints, options, store)
+    states = cells_.states(cells) if before is None else before
     rows = sum(next(iter(states.values())).values())
-    prepared = Prepared(scope.job, options, model, store, cells, states, rows)
+    prepared = Prepared(scope.job, options, model, store, cells, states, rows, is_known=before is not None)
     if prepared.writes:
         check_keys(scope)
     return prepared

@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs import cells as cells_
-from jobs import lake
+from jobs import lake, quiet
 from jobs.asking import Cluster, spec_of
 from jobs.estimate import estimates, totals
 from jobs.gate import GateKeeper, GateShut
@@ -65,6 +65,7 @@ def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> RunResul
         if night.deletes:
             delete_leavers(spark, night.prepared.cells.scope, night.prepared.store, run_id=night.run_id)
         night.drawn = tuple(top_up(spark, night.prepared))
+        night.note_quiet()
         return night.report()
 
 
@@ -110,7 +111,7 @@ class Night:
         prepared = prepare(spark, job, options=options, looks=True)
         refuse_reasking(spark, prepared)
         run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-        gone = count_leavers(spark, prepared.cells.scope)
+        gone = 0 if prepared.is_known else count_leavers(spark, prepared.cells.scope)
         return cls(spark, prepared, job, run_id, started, began, gone=gone)
 
     def ask(self) -> None:
@@ -255,6 +256,14 @@ class Night:
         """What tells `burnish status` whether the run still lives, and which replicas are its own."""
         host, process = socket.gethostname(), identity(os.getpid())
         return {"driver": {"host": host, "process": process}, "app": app_name(self.spark.sparkContext.applicationId)}
+
+    def note_quiet(self) -> None:
+        """Spare the next night the look at every row, where this one has looked in vain."""
+        prepared, scope = self.prepared, self.prepared.cells.scope
+        if self.writes or self.gone or prepared.is_known or prepared.rows < quiet.LEAST_ROWS:
+            return
+        fingerprints, options = prepared.cells.fingerprints, prepared.options
+        quiet.note(self.spark, scope, fingerprints, options, prepared.store, states=prepared.states, began=self.started)
 
     def report(self) -> RunResult:
         """Count every cell of the run and put the result on record."""

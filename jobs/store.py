@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -25,6 +26,7 @@ STATISTICS = {
     "review": "frame,target,column",
     "looks": "frame,column",
     "calibrations": "target,column",
+    "quiet": "target",
 }
 
 LAYOUT = {
@@ -41,6 +43,9 @@ OF_PROMISES = {
     "looks": tables.LOOKS,
     "calibrations": tables.CALIBRATIONS,
 }
+# Made when a large table is first found with nothing to do.
+OF_QUIET = {"quiet": tables.QUIET}
+ALL_TABLES = LAYOUT | OF_PROMISES | OF_QUIET
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Store:
 
     def read(self, spark: SparkSession, table: str) -> DataFrame:
         """Read a table; one that was never created reads as empty, a column it has not yet as null."""
-        columns = (LAYOUT | OF_PROMISES)[table]
+        columns = ALL_TABLES[table]
         if not self.exists(spark, table):
             return spark.createDataFrame([], tables.ddl(columns))
         found = lake.read(spark, self.place(table))
@@ -70,7 +75,15 @@ class Store:
 
     def create(self, spark: SparkSession, *, promises: bool = False) -> None:
         """Create what is missing; the tables behind promises only where one is made."""
-        for table, columns in (LAYOUT | (OF_PROMISES if promises else {})).items():
+        self._create(spark, LAYOUT | (OF_PROMISES if promises else {}))
+
+    def append_quiet(self, row: DataFrame) -> None:
+        """Append to the table of quiet nights, which is made for the first of them."""
+        self._create(row.sparkSession, OF_QUIET)
+        lake.append(row, self.place("quiet"))
+
+    def _create(self, spark: SparkSession, layout: Mapping[str, Mapping[str, str]]) -> None:
+        for table, columns in layout.items():
             if not self.exists(spark, table):
                 properties = {"delta.dataSkippingStatsColumns": STATISTICS[table]}
                 lake.create(spark, self.place(table), tables.ddl(columns), properties=properties)

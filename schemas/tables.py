@@ -84,6 +84,14 @@ RUNS: Final = {
     "report": "string",
 }
 
+# What a look at every row of a target found when nothing was to do, and all that decides what it finds, as a digest.
+QUIET: Final = {
+    "target": "string",
+    "context": "string",
+    "states": "string",
+    "noted_at": "timestamp",
+}
+
 # A frame is the scored rows of one column in one version of the target: all of them, or those in no older frame that
 # came or changed since an earlier version. `candidates` is JSON: [label or null, threshold, rows that score at least so
 # much], fixed when the frame is opened, before a label is read; null in a frame that still fills, night by night. Such

@@ -31,8 +31,9 @@ from udfs.engine_command import ReplicaSpec
 from udfs.free import FreeText, Struct
 from udfs.hush import hushed
 from udfs.models import stage
-from udfs.questions import Asked, Inquiry, Setting
+from udfs.questions import Answered, Asked, Inquiry, Setting
 from udfs.replica import hold
+from udfs.second_look import SecondLook
 from udfs.thinking import Thinking
 from udfs.tokens import load_tokens
 from udfs.wire import Read, Reply
@@ -83,6 +84,16 @@ class Question:
     fingerprint: str
     question_id: str
     inputs: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class First:
+    """A question's answer as its first reads gave it."""
+
+    question: Question
+    asked: Asked
+    answer: Answered
+    replies: Sequence[Reply]
 
 
 @dataclass
@@ -175,9 +186,17 @@ def answer_questions(
 def answer_at(desk: Desk, spec: AskSpec, questions: Iterable[Question]) -> Iterator[Row]:
     """Answer questions at a desk that is open."""
     inquiries = {task.name: inquiry_of(task, desk.setting) for task in spec.tasks}
+    looks = {
+        task.name: SecondLook(inquiries[task.name], task.second_look)
+        for task in spec.tasks
+        if task.second_look is not None
+    }
     for inquiry in inquiries.values():
         _register(desk, inquiry)
+    for look in looks.values():
+        desk.register(look.closed)
     taken = 0
+    doubtful: list[tuple[First, Read]] = []
 
     def work() -> Iterator[tuple[tuple[Question, Asked], list[Read]]]:
         nonlocal taken
@@ -189,9 +208,18 @@ def answer_at(desk: Desk, spec: AskSpec, questions: Iterable[Question]) -> Itera
     given = 0
     for (question, asked), replies in desk.run(work()):
         given += 1
-        yield _row(spec, desk, inquiries[question.task], question, asked, replies)
+        first = First(question, asked, inquiries[question.task].answered(asked, replies), replies)
+        look = looks.get(question.task)
+        again = look.read(asked, first.answer) if look is not None else None
+        if again is not None:
+            doubtful.append((first, again))
+            continue
+        yield _row(spec, desk, first if look is None else replace(first, answer=look.scored(first.answer)))
     if given != taken:
         raise EnvironmentProblem(f"{taken} questions went to the engine and {given} answers came back.")
+    for first, replies in desk.run((first, [read]) for first, read in doubtful):
+        answer = looks[first.question.task].scored(first.answer, replies)
+        yield _row(spec, desk, replace(first, answer=answer, replies=[*first.replies, *replies]))
 
 
 @contextmanager
@@ -253,10 +281,8 @@ def _prior(desk: Desk, reads: Sequence[Read]) -> list[list[float]]:
     return masses
 
 
-def _row(
-    spec: AskSpec, desk: Desk, inquiry: Inquiry, question: Question, asked: Asked, replies: Sequence[Reply]
-) -> Row:
-    answer = inquiry.answered(asked, replies)
+def _row(spec: AskSpec, desk: Desk, first: First) -> Row:
+    question, asked, answer, replies = first.question, first.asked, first.answer, first.replies
     honoured = spec.capabilities if desk.setting.is_endpoint else None
     conditional = honoured is not None and any(
         (read.choices and honoured.choice) or (read.schema and honoured.json_schema) for read in asked.reads
@@ -297,11 +323,11 @@ def _gpu_addresses() -> tuple[str, ...]:
     return tuple(resources["gpu"].addresses) if "gpu" in resources else ()
 
 
-@lru_cache(maxsize=1)
-def code_digest() -> str:
-    """The sha256 over the sources of `udfs` and `schemas` as this process sees them."""
+@lru_cache(maxsize=2)
+def code_digest(packages: tuple[str, ...] = ("schemas", "udfs")) -> str:
+    """The sha256 over the sources of packages, those that run on executors, as this process sees them."""
     total = hashlib.sha256()
-    for package in ("schemas", "udfs"):
+    for package in packages:
         files = [file for file in importlib.resources.files(package).iterdir() if file.name.endswith(".py")]
         for file in sorted(files, key=lambda file: file.name):
             total.update(f"{package}/{file.name}\0".encode() + file.read_bytes() + b"\0")

@@ -102,6 +102,12 @@ class Prompter:
         """The whole prompt: the body, one cue, and the template's end."""
         return (*body, *self._cues[cue], *self._end)
 
+    def asked_about(self, prompt: Ids, answer: str, asked: str) -> Ids:
+        """A whole prompt whose cue, its first, is answered, and something asked about the answer."""
+        begun = prompt[: len(prompt) - len(self._end)]
+        said = self._tokens.encode_cell(f" {answer}") if self._is_chat else self.encode_answer(answer)
+        return (*begun, *said, *self._tokens.encode_cell(f"\n{asked}"), *self._end)
+
     @property
     def constant_tokens(self) -> int:
         """Tokens of a prompt that are the same for every row and cannot be left out, as examples can."""
@@ -114,9 +120,12 @@ class Prompter:
 
     def encode_answer(self, text: str, cue: int = 0) -> Ids:
         """Tokens of an answer as they follow the prompt: of cue and answer written in one go, or as a template does."""
+        return self.encode_after(self._sheet.cues[cue], text)
+
+    def encode_after(self, asked: str, text: str) -> Ids:
+        """The same for an answer to whatever was asked."""
         if self._is_chat:
             return self._tokens.encode_cell(self._lead + text)
-        asked = self._sheet.cues[cue]
         before, both = self._tokens.encode_cell(asked), self._tokens.encode_cell(f"{asked} {text}")
         return both[len(before) :] if both[: len(before)] == before else self._tokens.encode_cell(f" {text}")
 

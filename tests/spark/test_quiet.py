@@ -1,0 +1,77 @@
+"""A night that looked at every row in vain spares the next one the look; whatever may matter makes it look again."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jobs import quiet
+from schemas.job import EnrichJob
+from tests.shop import TOPIC, Shop, counts
+
+ROWS = [(1, "a refund", "BONN"), (2, "a delivery", "paris"), (3, None, None)]
+CITY = {"task": "clean", "name": "city", "rules": "lower case"}
+
+
+@pytest.fixture
+def settled(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> EnrichJob:
+    """A job over a table of which it is on record that nothing is to do; three rows count as many."""
+    monkeypatch.setattr(quiet, "LEAST_ROWS", 1)
+    monkeypatch.setattr(quiet, "MARGIN", timedelta(0))
+    shop.write(ROWS, "id long, text string, city string")
+    job = shop.job(TOPIC, CITY)
+    shop.run(job)
+    second = shop.run(job)
+    assert not second.prepared.is_known
+    third = shop.run(job)
+    assert third.prepared.is_known
+    assert (third.columns, third.rows, third.complete) == (second.columns, second.rows, True)
+    shop.endpoint.taken()
+    return job
+
+
+def test_what_is_written_meanwhile_is_seen(shop: Shop, settled: EnrichJob) -> None:
+    shop.sql("UPDATE {t} SET text = 'something else' WHERE id = 1")
+    result = shop.run(settled)
+    assert (result.prepared.is_known, result.progress.questions) == (False, 1)
+    # what was written must first be looked at in vain
+    assert not shop.run(settled).prepared.is_known
+    assert shop.run(settled).prepared.is_known
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda job: job.model_copy(update={"accept": 1.0}), {"review": 2, "skipped": 1}),
+        (lambda job: job.model_copy(update={"limits": job.limits.model_copy(update={"max_rows": 1})}), None),
+    ],
+    ids=["acceptance", "a limit"],
+)
+def test_another_job_looks_for_itself(
+    shop: Shop, settled: EnrichJob, change: Callable[[EnrichJob], EnrichJob], expected: dict[str, int] | None
+) -> None:
+    result = shop.run(change(settled))
+    assert not result.prepared.is_known
+    if expected is not None:
+        assert counts(result, "topic") == expected
+
+
+def test_options_and_time_look_for_themselves(shop: Shop, settled: EnrichJob) -> None:
+    assert not shop.run(settled, overwrite_edits=True).prepared.is_known
+    assert not shop.run(settled, keep_old=True).prepared.is_known
+    assert shop.run(settled, json_lines=True).prepared.is_known
+    dated: dict[str, Any] = {"where": "text <> current_date()"}
+    source = settled.source.model_copy(update=dated)
+    timed = settled.model_copy(update={"source": source})
+    for _ in range(2):
+        assert not shop.run(timed).prepared.is_known
+
+
+def test_a_table_that_is_still_being_written_is_not_put_on_record(
+    shop: Shop, settled: EnrichJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet, "MARGIN", timedelta(hours=1))
+    shop.sql("UPDATE {t} SET text = 'refund' WHERE id = 2")
+    for _ in range(3):
+        assert not shop.run(settled).prepared.is_known
