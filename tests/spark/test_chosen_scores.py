@@ -1,6 +1,5 @@
 """Another score for a column: chosen from what is stored with the answers, without a question."""
 
-import math
 from typing import Any
 
 import pytest
@@ -56,18 +55,15 @@ def test_another_score_is_published_without_a_question(shop: Shop) -> None:
     for name, key, score in (("said", 0, 0.5), ("said", 1, 0.7), ("parts", 0, 0.6)):
         meta = rows[key][f"{name}_meta"]
         assert (rows[key][f"{name}_confidence"], meta["raw_score"]) == (pytest.approx(score), pytest.approx(score))
-        assert meta["notes"] == ["score:minimum"]
+        assert meta["notes"][-1] == "score:minimum"
     assert (rows[0]["said"], rows[0]["said_meta"]["proposed"], rows[1]["said"]) == (None, "bad luck", "good luck")
     assert rows[0]["parts_scores"] == pytest.approx({"a": 0.75, "b": 0.8})
-    assert sample(shop.spark, job("minimum"), rows=1, columns=["said"]).columns["said"]["drawn"] == 1
-    assert not shop.run(job("minimum")).prepared.writes
+    assert not prepare(shop.spark, job("minimum"), options=RunOptions()).writes
 
     shop.run(job("sum_logprob"))
     rows = shop.rows()
     assert column(rows, "said_confidence", [0, 1]) == pytest.approx([0.45, 0.56])
     assert rows[0]["parts_confidence"] == pytest.approx(0.54)
-    shop.run(job("geometric_mean"))
-    assert column(shop.rows(), "said_confidence", [0, 1]) == pytest.approx([math.sqrt(0.45), math.sqrt(0.56)])
     # and back: the calibration holds again
     shop.run(job())
     rows = shop.rows()
