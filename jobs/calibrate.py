@@ -15,6 +15,7 @@ from rich.text import Text
 from jobs import lake
 from jobs.calibration import Calibration, Scored, calibrate, rows_missing
 from jobs.cells import asked_question, inputs_hash
+from jobs.chosen import with_score
 from jobs.frames import SCORED_STATES
 from jobs.people import RIGHT, as_text, newest, people_said
 from jobs.prepare import Prepared, prepare
@@ -121,7 +122,7 @@ def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask, at: int)
     mine = (F.col("target") == prepared.job.target_place.text) & (F.col("column") == task.name)
     judged = prepared.store.read(spark, "review").where(mine & F.col("verdict").isNotNull())
     judged = newest(judged.withColumn("said", F.coalesce("correction", "value")), "key", "question_id")
-    known = _with_answers(spark, prepared, judged.select("key", "question_id", "verdict"))
+    known = _with_answers(spark, prepared, judged.select("key", "question_id", "verdict"), task)
     found = [_scored(row, row["verdict"] == RIGHT) for row in known.collect()]
     said = people_said(spark, prepared.store, prepared.job, task).join(known.select("key"), "key", "left_anti")
     same = (F.col("said_key") == F.col("key")) & (F.col("said_inputs") == F.col("inputs_hash"))
@@ -142,7 +143,7 @@ def _asked(prepared: Prepared, at: int) -> DataFrame:
 
 def _by_truth(spark: SparkSession, prepared: Prepared, known: DataFrame, task: AnyTask) -> list[Scored]:
     found = []
-    for row in _with_answers(spark, prepared, known).limit(MOST_ROWS).collect():
+    for row in _with_answers(spark, prepared, known, task).limit(MOST_ROWS).collect():
         truth = truth_of(task, row["truth"])
         if truth is not None:
             cell = Cell(truth[0], read_value(row["value"]), is_answered=row["value"] is not None)
@@ -150,9 +151,9 @@ def _by_truth(spark: SparkSession, prepared: Prepared, known: DataFrame, task: A
     return found
 
 
-def _with_answers(spark: SparkSession, prepared: Prepared, rows: DataFrame) -> DataFrame:
-    fingerprints = sorted(set(prepared.cells.fingerprints.values()))
-    answers = answers_by_question(spark, prepared.store, fingerprints).where("status = 'ok' AND confidence IS NOT NULL")
+def _with_answers(spark: SparkSession, prepared: Prepared, rows: DataFrame, task: AnyTask) -> DataFrame:
+    answers = answers_by_question(spark, prepared.store, [prepared.cells.fingerprints[task.name]])
+    answers = with_score(answers.where("status = 'ok'"), task).where("confidence IS NOT NULL")
     return rows.join(answers.select("question_id", "value", "confidence", "label_mass"), "question_id")
 
 
@@ -168,7 +169,7 @@ def _record(spark: SparkSession, prepared: Prepared, found: Sequence[Calibration
         row = {
             "target": prepared.job.target_place.text,
             "column": one.column,
-            "fingerprint": prepared.cells.fingerprints[one.column],
+            "fingerprint": prepared.cells.scored_as(one.column),
             "curves": json.dumps(curves, ensure_ascii=False),
             "rows": one.rows,
             "told": json.dumps(one.told, ensure_ascii=False),

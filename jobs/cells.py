@@ -3,7 +3,7 @@
 A cell's state is one word, sometimes with a reason after a colon:
 
     ask:new | ask:input | ask:fingerprint | ask:failed   a question is to be asked
-    redecide       answered before; the acceptance declared now decides otherwise
+    redecide       answered before; the acceptance or score declared now decides otherwise
     reference      the reference table knows the value
     person         a person gave the value, or found the model's right
     kept           edited by somebody since burnish wrote it
@@ -24,6 +24,7 @@ from pyspark.sql import types as T
 
 from jobs import lake
 from jobs.acceptance import Rule, plain_rules
+from jobs.chosen import identity, is_by_another
 from jobs.columns import broken_rule
 from jobs.source import TARGET, Scope
 from jobs.texts import canonical, input_hash, is_blank, text_of, type_tag, value_hash
@@ -53,6 +54,10 @@ class CellFrame:
     rows: DataFrame
     structs: tuple[Column, ...]
     rules: Mapping[str, Rule]
+
+    def scored_as(self, name: str) -> str:
+        """What a column's scores are known by: its fingerprint, and the score where it is not the usual one."""
+        return identity(self.fingerprints[name], next(task for task in self.scope.tasks if task.name == name))
 
 
 class _View:
@@ -196,7 +201,8 @@ def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options
     state = F.when(edited & F.lit(not options.overwrite_edits), _done_or("kept", status))
     said = F.col(f"_said{view.at}").isNotNull()
     is_theirs = F.array_contains(meta["notes"], said_note(F.col(f"_said{view.at}")))
-    stands_by_person = said & status.isin(*ANSWERED, "undone") & is_theirs & ~edited & ~_promise_moves(view, rule)
+    moves = _promise_moves(view, rule) | is_by_another(task, meta["notes"], meta["raw_score"])
+    stands_by_person = said & status.isin(*ANSWERED, "undone") & is_theirs & ~edited & ~moves
     state = state.when(F.coalesce(stands_by_person, F.lit(False)), F.concat(F.lit("done:"), status))
     state = state.when(said & ~skip, F.lit("person"))
     # it waited for another version of the job, or somebody took an edit back: what was answered holds again
@@ -245,7 +251,7 @@ def _promise_moves(view: _View, rule: Rule) -> Column:
 
 
 def _flips(view: _View, rule: Rule) -> Column:
-    """Whether the acceptance declared now decides otherwise than the one on record."""
+    """Whether the acceptance declared now decides otherwise than the one on record, or another score is chosen."""
     notes = F.coalesce(view.meta["notes"], F.array().cast("array<string>"))
     held_back = holds_back(notes)
     if isinstance(view.task, Clean):
@@ -262,6 +268,8 @@ def _flips(view: _View, rule: Rule) -> Column:
         # it may be another one than that by which the confidence was written
         differs = F.abs(view.confidence - rule.confidence(*scores)) > SAME_CONFIDENCE
         moved = moved | (view.meta["status"].isin(*ANSWERED) & ~by_reference & F.coalesce(differs, F.lit(False)))
+    is_other = is_by_another(view.task, view.meta["notes"], view.meta["raw_score"])
+    moved = moved | (view.meta["status"].isin(*ANSWERED) & ~by_reference & is_other)
     if view.task.in_place:
         return lifted | moved
     return lifted | moved | (accepted & ~passes)

@@ -320,6 +320,9 @@ def train(
 def evaluate(
     suite: Annotated[Path, typer.Argument(metavar="SUITE", help="The suite file.")],
     only: Annotated[list[str] | None, typer.Option("--set", metavar="NAME", help="Just this set; repeatable.")] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Compare all scores that the answers are stored with.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Score job files on tables whose truth is known, beside what needs no model."""
@@ -330,7 +333,7 @@ def evaluate(
     spark = session(checked=True)
     from jobs.evaluate import evaluate as evaluated
 
-    show(evaluated(spark, file, only=only or ()), as_json)
+    show(evaluated(spark, file, only=only or (), scores=scores), as_json)
 
 
 @app.command()

@@ -6,16 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.baselines import RETRIEVAL, baseline, retrieved
 from jobs.cells import nothing_to_ask
+from jobs.chosen import score_of
+from jobs.comparison import Beside, Comparison, compare
 from jobs.evaluation import Evaluation, Line
 from jobs.replicas import stop_replicas
 from jobs.run import run
-from jobs.scores import Cell, read_value, score, truth_of
+from jobs.scores import Cell, is_right, read_value, score, truth_of
 from jobs.source import resolve_labels, source_rows
 from jobs.store import answers_by_question, store_of
 from jobs.texts import text_of
@@ -40,8 +42,12 @@ class Judged:
     rows: Place
 
 
-def evaluate(spark: SparkSession, file: SuiteFile, *, only: Sequence[str] = ()) -> Evaluation:
+def evaluate(spark: SparkSession, file: SuiteFile, *, only: Sequence[str] = (), scores: bool = False) -> Evaluation:
     """Ask every set, score the answers, and write `scores.json` and `scores.md` into the output folder.
+
+    Args:
+        only: sets, by name; by default all.
+        scores: compare all that each answer is stored with, too, into `confidences.json` and `confidences.md`.
 
     Raises:
         JobFileError: a job file is wrong, or `truth` or `only` do not fit it.
@@ -52,21 +58,23 @@ def evaluate(spark: SparkSession, file: SuiteFile, *, only: Sequence[str] = ()) 
     for one in chosen:
         _check_truth(jobs[one.name], one)
     folder = Path(file.output).expanduser().resolve()
-    lines: list[Line] = []
+    found: list[tuple[Line, AnyTask, list[Cell]]] = []
     models = file.models or (None,)
     judged = [_sampled(spark, file, one, jobs[one.name], folder) for one in chosen]
     # one model after the other, so that each starts its engines once
     for model in models:
         try:
             for asked in judged:
-                lines += _of_model(spark, file, asked, model, folder)
+                found += _of_model(spark, file, asked, model, folder)
         finally:
             stop_replicas(spark)
+    lines = [line for line, _, _ in found]
     for asked in judged:
         lines += _of_baselines(spark, file, asked)
-    found = Evaluation(str(folder), tuple(lines), rows=file.rows, seed=file.seed)
-    found.write(folder)
-    return found
+    comparison = Comparison(tuple(_beside(file, *one) for one in found)) if scores else None
+    evaluation = Evaluation(str(folder), tuple(lines), rows=file.rows, seed=file.seed, comparison=comparison)
+    evaluation.write(folder)
+    return evaluation
 
 
 def _chosen(file: SuiteFile, only: Sequence[str]) -> list[SuiteSet]:
@@ -111,7 +119,7 @@ def _source(place: Place) -> Source:
 
 def _of_model(
     spark: SparkSession, file: SuiteFile, one: Judged, model: ModelRef | None, folder: Path
-) -> Iterator[Line]:
+) -> Iterator[tuple[Line, AnyTask, list[Cell]]]:
     job = one.job if model is None else one.job.model_copy(update={"model": model})
     # every model answers the rows as they were
     name = _file_name(job.model.text)
@@ -126,7 +134,7 @@ def _of_model(
     for task in resolve_labels(spark, job).columns:
         cells = _cells(spark, one, job, task, answers)
         seconds = result.seconds if len(job.columns) == 1 else None
-        yield _line(file, one, task, job.model.text, cells, seconds)
+        yield _line(file, one, task, job.model.text, cells, seconds), task, cells
 
 
 def _file_name(text: str) -> str:
@@ -140,8 +148,8 @@ def _cells(spark: SparkSession, one: Judged, job: EnrichJob, task: AnyTask, answ
     names = [f"k{at}" for at in range(len(job.key))]
     meta = lake.col(f"{task.name}_meta")
     asked = written.select(*keys, meta["question_id"].alias("question_id"))
-    known = _with_truth(before, one.declared.truth[task.name], task, keys)
-    found = answers.select("question_id", "status", "value", "confidence", "label_mass")
+    known = with_truth(before, one.declared.truth[task.name], task, keys)
+    found = answers.select("question_id", "status", "value", "label_mass", *scored(task))
     rows = (
         known.join(asked, names)
         .join(found, "question_id", "left")
@@ -162,6 +170,7 @@ def _cells(spark: SparkSession, one: Judged, job: EnrichJob, task: AnyTask, answ
                 row["label_mass"],
                 row["before"],
                 tuple(row["inputs"]),
+                row["scores"].asDict() if is_answered else {},
             )
         )
     if not cells:
@@ -169,8 +178,14 @@ def _cells(spark: SparkSession, one: Judged, job: EnrichJob, task: AnyTask, answ
     return cells
 
 
-def _with_truth(rows: DataFrame, column: str, task: AnyTask, more: list[Any]) -> DataFrame:
-    """The rows that ask something, with truth and old cell as texts."""
+def scored(task: AnyTask) -> tuple[Column, Column]:
+    """Of the answers table: `confidence`, the score that the task chose, and `scores`, all that it could choose."""
+    each = F.struct(*[score_of(task, F.col, name).alias(name) for name in task.score_names])
+    return score_of(task, F.col).alias("confidence"), each.alias("scores")
+
+
+def with_truth(rows: DataFrame, column: str, task: AnyTask, more: list[Any]) -> DataFrame:
+    """The rows that ask something: `inputs`, `before` (the old cell) and `truth` as texts, beside `more`."""
     kinds = {field.name: field.dataType for field in rows.schema}
     texts = [text_of(lake.col(name), kinds[name]) for name in task.inputs]
     before = text_of(lake.col(task.name), kinds[task.name]) if isinstance(task, Clean) else F.lit(None).cast("string")
@@ -184,10 +199,10 @@ def _with_truth(rows: DataFrame, column: str, task: AnyTask, more: list[Any]) ->
 def _of_baselines(spark: SparkSession, file: SuiteFile, one: Judged) -> Iterator[Line]:
     for task in resolve_labels(spark, one.job).columns:
         column = one.declared.truth[task.name]
-        asked = _pairs(_with_truth(lake.read(spark, one.rows), column, task, []), task)
+        asked = _pairs(with_truth(lake.read(spark, one.rows), column, task, []), task)
         known: list[tuple[list[str | None], Any]] = []
         if one.declared.train is not None:
-            rows = _with_truth(lake.read(spark, one.declared.train), column, task, []).limit(MOST_TRAINING_ROWS)
+            rows = with_truth(lake.read(spark, one.declared.train), column, task, []).limit(MOST_TRAINING_ROWS)
             known = _pairs(rows, task)
         inputs = [texts for texts, _ in asked]
         answered: dict[str, list[Cell] | None] = {
@@ -210,6 +225,15 @@ def _line(file: SuiteFile, one: Judged, task: AnyTask, system: str, cells: list[
     if recall := _recall(task, cells):
         found = replace(found, more=found.more | {"preselection recall": recall})
     return Line(name, one.declared.kind or KINDS[task.task], task.task, system, found, one.declared.note)
+
+
+def _beside(file: SuiteFile, line: Line, task: AnyTask, cells: Sequence[Cell]) -> Beside:
+    """Compare the scores that a set's answers are stored with."""
+    answered = [cell for cell in cells if cell.is_answered]
+    stored = {name: [cell.scores.get(name) for cell in answered] for name in task.score_names}
+    right, own = [is_right(task, cell) for cell in answered], task.score or task.score_names[0]
+    found = compare(right, stored, own, resamples=file.resamples, seed=file.seed)
+    return Beside(line.name, line.task, line.system, tuple(found))
 
 
 def _recall(task: AnyTask, cells: Sequence[Cell]) -> float | None:

@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from jobs.comparison import Comparison
 from jobs.scores import COVERAGES, Score
 from schemas.suite import Kind
 
@@ -31,16 +32,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All lines of one suite."""
+    """All lines of one suite; `comparison` is of the stored scores, where that was asked for."""
 
     output: str
     lines: tuple[Line, ...]
     rows: int
     seed: int
+    comparison: Comparison | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts as JSON-able values."""
-        return {**vars(self), "lines": [asdict(line) for line in self.lines], "means": self.means()}
+        return {**asdict(self), "means": self.means()}
 
     def means(self) -> dict[str, dict[str, float]]:
         """By system: the mean quality by kind of task, and over all sets, of those that the first system answers."""
@@ -66,7 +68,10 @@ class Evaluation:
             means.add_column(heading, justify="right" if heading != "system" else "left")
         for row in self._mean_rows():
             means.add_row(*row)
-        return Group(table, means, Text(f"written: {self.output}/scores.json and scores.md"))
+        if self.comparison is None:
+            return Group(table, means, Text(f"written: {self.output}/scores.json and scores.md"))
+        files = f"{self.output}/scores.json and scores.md, confidences.json and confidences.md"
+        return Group(table, means, self.comparison.render(), Text(f"written: {files}"))
 
     def write(self, folder: Path) -> None:
         """Write the facts as JSON and as Markdown."""
@@ -74,6 +79,8 @@ class Evaluation:
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False)
         (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
         (folder / "scores.md").write_text("\n".join(self.markdown()) + "\n", encoding="utf-8")
+        if self.comparison is not None:
+            self.comparison.write(folder)
 
     def markdown(self) -> Iterator[str]:
         """The tables as lines of Markdown."""

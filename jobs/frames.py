@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.cells import CellFrame, asked_question, proposed_text
+from jobs.chosen import is_by_choice
 from jobs.exemplars import without_examples
 from jobs.promise import MOST_CANDIDATES
 from jobs.store import Store
@@ -54,13 +55,13 @@ class Frame:
     is_open: bool = False
 
 
-def frames_of(spark: SparkSession, store: Store, job: EnrichJob, column: str, fingerprint: str) -> tuple[Frame, ...]:
-    """A column's frames as it is asked now, the oldest first.
+def frames_of(spark: SparkSession, store: Store, job: EnrichJob, column: str, scored_as: str) -> tuple[Frame, ...]:
+    """A column's frames as it is asked and scored now, the oldest first.
 
     A frame that still fills is the last: when another one is opened, it is given up.
     """
     mine = store.read(spark, "frames").where(
-        (F.col("target") == job.target_place.text) & (F.col("column") == column) & (F.col("fingerprint") == fingerprint)
+        (F.col("target") == job.target_place.text) & (F.col("column") == column) & (F.col("fingerprint") == scored_as)
     )
     found: dict[str, Frame] = {}
     for row in mine.orderBy("opened_at").collect():
@@ -77,9 +78,9 @@ def _frame(row: Row) -> Frame:
     )  # fmt: skip
 
 
-def latest_frame(spark: SparkSession, store: Store, job: EnrichJob, column: str, fingerprint: str) -> Frame | None:
+def latest_frame(spark: SparkSession, store: Store, job: EnrichJob, column: str, scored_as: str) -> Frame | None:
     """The newest frame of a column that can be looked at; None where the model's scores were never framed."""
-    closed = [one for one in frames_of(spark, store, job, column, fingerprint) if not one.is_open]
+    closed = [one for one in frames_of(spark, store, job, column, scored_as) if not one.is_open]
     return closed[-1] if closed else None
 
 
@@ -113,7 +114,7 @@ def open_frame(spark: SparkSession, cells: CellFrame, store: Store, at: int, *, 
     found = Frame(new_name(), task.name, table_version(spark, cells), 0, (), since=since)
     rows = scored_rows(cells, at)
     if since is not None:
-        frames = frames_of(spark, store, job, task.name, cells.fingerprints[task.name])
+        frames = frames_of(spark, store, job, task.name, cells.scored_as(task.name))
         rows = outside(rows, framed_rows(spark, store, [one for one in frames if not one.is_open], task.name))
         if since not in {one.version for one in frames if one.since is None}:
             rows = outside(rows, _held_at(spark, cells, at, since))
@@ -148,7 +149,7 @@ def record(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame) ->
         "frame": frame.name,
         "target": cells.scope.job.target_place.text,
         "column": frame.column,
-        "fingerprint": cells.fingerprints[frame.column],
+        "fingerprint": cells.scored_as(frame.column),
         "version": frame.version,
         "rows": None if frame.is_open else frame.rows,
         "candidates": None if frame.is_open else json.dumps(frame.candidates, ensure_ascii=False),
@@ -171,7 +172,9 @@ def table_version(spark: SparkSession, cells: CellFrame) -> int:
 def scored_rows(cells: CellFrame, at: int) -> DataFrame:
     """Rows whose answer of one column has a score: key, question_id, score, label; none that prompts show."""
     task = cells.scope.tasks[at]
-    scored = cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES) & F.col(f"_raw_score{at}").isNotNull())
+    # until a run has written the score that is chosen now, what stands there is another one
+    is_scored = F.col(f"_raw_score{at}").isNotNull() & is_by_choice(task, F.col(f"_notes{at}"))
+    scored = cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES) & is_scored)
     return without_examples(scored, cells, at).select(
         lake.key_json(cells.scope.job.key).alias("key"),
         asked_question(cells, at).alias("question_id"),

@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from jobs import cells as cells_
 from jobs import lake
 from jobs.cells import CellFrame
+from jobs.chosen import note_of, score_of, shown_scores
 from jobs.columns import broken_rule, column_types, value_type
 from jobs.source import ZONED
 from jobs.texts import is_blank, text_of
@@ -103,7 +104,7 @@ def _status(cells: CellFrame) -> Column:
     tasks = cells.scope.tasks
     state = F.col("state")
     rules = [cells.rules[task.name] for task in tasks]
-    passes = _per_task([rule.passes(*_scores(), F.col("framed")) for rule in rules])
+    passes = _per_task([rule.passes(*_scores(task), F.col("framed")) for rule, task in zip(rules, tasks, strict=True)])
     in_place = F.col("task").isin([at for at, task in enumerate(tasks) if task.in_place])
     held_back = F.col("guard").isNotNull() | cells_.holds_back(F.col("a.notes"))
     status = F.when(state == "kept", "kept").when(state == "skip", "skipped")
@@ -118,9 +119,13 @@ def _status(cells: CellFrame) -> Column:
     return status.when(held_back | ~passes, "review").otherwise("accepted")
 
 
-def _scores() -> tuple[Column, Column, Column]:
+def _scores(task: AnyTask) -> tuple[Column, Column, Column]:
     """What a rule looks at: the answer's raw score, the mass of the labels, its value as a text."""
-    return F.col("a.confidence"), F.col("a.label_mass"), F.col("new")
+    return score_of(task, _answer), F.col("a.label_mass"), F.col("new")
+
+
+def _answer(field: str) -> Column:
+    return F.col(f"a.{field}")
 
 
 def _on_record() -> Column:
@@ -146,16 +151,18 @@ def _judged(cells: CellFrame) -> Column:
     unscored = (F.col("state") == "reference") | (
         by_person & ~F.coalesce(F.col("a.value") == F.col("said"), F.lit(False))
     )
+    chosen = _per_task([F.lit(note_of(task)).cast("string") for task in tasks])
     notes = F.concat(
         F.coalesce(F.when(~unscored, F.col("a.notes")), F.array().cast("array<string>")),
         F.when(F.col("guard").isNotNull(), F.array("guard")).otherwise(F.array().cast("array<string>")),
         F.when(F.col("state").isin(*cells_.NOT_ASKED), F.array("state")).otherwise(F.array().cast("array<string>")),
         F.when(by_person, F.array(cells_.said_note(F.col("said")))).otherwise(F.array().cast("array<string>")),
+        F.when(answered & ~unscored & chosen.isNotNull(), F.array(chosen)).otherwise(F.array().cast("array<string>")),
     )
     task_fingerprint = _per_task([F.lit(cells.fingerprints[task.name]) for task in tasks])
-    confidence = _per_task([cells.rules[task.name].confidence(*_scores()) for task in tasks])
+    confidence = _per_task([cells.rules[task.name].confidence(*_scores(task)) for task in tasks])
     promised = _per_task([cells.rules[task.name].promised(F.col("framed")) for task in tasks])
-    passes = _per_task([cells.rules[task.name].passes(*_scores(), F.col("framed")) for task in tasks])
+    passes = _per_task([cells.rules[task.name].passes(*_scores(task), F.col("framed")) for task in tasks])
     proposed = F.when(answered & ~accepted, F.col("new"))
     return F.struct(
         status.alias("status"),
@@ -168,12 +175,12 @@ def _judged(cells: CellFrame) -> Column:
         F.col("hash"),
         F.when(status == "failed", F.col("a.error")).alias("error"),
         F.when(~unscored, confidence).alias("confidence"),
-        F.col("a.scores").alias("scores"),
+        _per_task([shown_scores(task, F.col("a.scores")) for task in tasks]).alias("scores"),
         F.when(match, F.col("a.scores")["score"]).alias("score"),
         proposed.alias("proposed"),
         F.col("question_id"),
         task_fingerprint.alias("fingerprint"),
-        F.when(~unscored, F.col("a.confidence")).alias("raw_score"),
+        F.when(~unscored, _per_task([score_of(task, _answer) for task in tasks])).alias("raw_score"),
         F.when(~unscored, F.col("a.label_mass")).alias("label_mass"),
         F.when(~unscored, F.col("a.model")).alias("model"),
         F.col("a.prompt_tokens").alias("prompt_tokens"),

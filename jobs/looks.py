@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from jobs import lake
 from jobs.acceptance import Rule, plain_rule
 from jobs.calibration import Calibration, Curve
+from jobs.chosen import identity, is_same_question
 from jobs.draws import ORDER, drawn_rows
 from jobs.frames import Frame, framed_rows, frames_of, members_of
 from jobs.people import RIGHT, is_allowed, people_said
@@ -65,18 +66,19 @@ def rules_of(
     Args:
         looks: test what has not been tested yet and put it on record; else the last test stands.
     """
-    found = {task.name: _rule(spark, store, job, task, fingerprints[task.name], looks=looks) for task in job.columns}
+    scored_as = {task.name: identity(fingerprints[task.name], task) for task in job.columns}
+    found = {task.name: _rule(spark, store, job, task, scored_as[task.name], looks=looks) for task in job.columns}
     if store.exists(spark, "review"):
         found = {task.name: _with_people(spark, store, job, task, found[task.name]) for task in job.columns}
-    for name, row in _calibrations(spark, store, job).items():
-        rule, rows = found[name], row["rows"]
-        if row["fingerprint"] == fingerprints[name]:
+    for name, row in _calibrations(spark, store, job, scored_as).items():
+        rule, rows, calibration = found[name], row["rows"], None
+        if row["fingerprint"] == scored_as[name]:
             curves = {label: Curve(kind, tuple(numbers)) for label, kind, numbers in json.loads(row["curves"])}
             told = f"{name}: confidences are calibrated on {rows:,} judged rows"
             calibration = Calibration(name, curves, rows)
         else:
-            told = f"{name}: its calibration was made for another model or prompt and is not used; make a new one"
-            calibration = None
+            other = "score" if is_same_question(row["fingerprint"], scored_as[name]) else "model or prompt"
+            told = f"{name}: its calibration was made for another {other} and is not used; make a new one"
         found[name] = replace(rule, calibration=calibration, remarks=(*rule.remarks, told))
     return found
 
@@ -91,19 +93,20 @@ def _with_people(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTas
     return replace(rule, people=rows, spreads=job.review.spread, remarks=remarks)
 
 
-def _calibrations(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, Row]:
-    """The newest calibration of each column."""
+def _calibrations(spark: SparkSession, store: Store, job: EnrichJob, scored_as: dict[str, str]) -> dict[str, Row]:
+    """The newest calibration of each column as it is asked and scored now; where there is none, the newest of all."""
     names = [task.name for task in job.columns]
     mine = (F.col("target") == job.target_place.text) & F.col("column").isin(names)
     rows = store.read(spark, "calibrations").where(mine).orderBy("fitted_at").collect()
-    return {row["column"]: row for row in rows}
+    fitting = [row for row in rows if row["fingerprint"] == scored_as[row["column"]]]
+    return {row["column"]: row for row in (*rows, *fitting)}
 
 
-def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, fingerprint: str, *, looks: bool) -> Rule:
+def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, scored_as: str, *, looks: bool) -> Rule:
     promise = job.accept_of(task)
     if not isinstance(promise, Promise):
         return plain_rule(job, task)
-    frames = [one for one in frames_of(spark, store, job, task.name, fingerprint) if not one.is_open]
+    frames = [one for one in frames_of(spark, store, job, task.name, scored_as) if not one.is_open]
     if not frames:
         told = f"{task.name}: nothing is promised yet, so that every answer waits in review; once they are there, "
         return Rule(thresholds={}, remarks=(told + "`burnish review sample` draws rows for people to judge",))

@@ -28,6 +28,11 @@ class ColumnOutcome:
     unscored: int = 0
     bins: list[int] = field(default_factory=lambda: [0] * 10)
 
+    @property
+    def not_scored_share(self) -> float:
+        """The part of the answers staged that have no score."""
+        return self.unscored / max(1, self.unscored + sum(self.bins))
+
     def take(self, row: dict[str, Any]) -> None:
         """Add one group of staged cells."""
         count, status = int(row["count"]), str(row["status"])

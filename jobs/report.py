@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from jobs import lake
 from jobs.calibration import Scored, measured
 from jobs.cells import asked_question, input_texts, proposed_text
+from jobs.chosen import with_score
 from jobs.frames import SCORED_STATES
 from jobs.page import ColumnReport, Judged, Report
 from jobs.prepare import Prepared, prepare, remarks
@@ -199,9 +200,8 @@ def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask) -> list[
 
 def _by_truth(spark: SparkSession, prepared: Prepared, texts: DataFrame, at: int) -> list[Judged]:
     task = prepared.tasks[at]
-    answers = answers_by_question(spark, prepared.store, [prepared.cells.fingerprints[task.name]]).where(
-        "status = 'ok'"
-    )
+    answers = answers_by_question(spark, prepared.store, [prepared.cells.fingerprints[task.name]])
+    answers = with_score(answers.where("status = 'ok'"), task)
     rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES)).select(
         lake.key_json(prepared.job.key).alias("key"),
         asked_question(prepared.cells, at).alias("question_id"),

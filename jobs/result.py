@@ -121,10 +121,16 @@ class RunResult:
             for name, one in self.columns.items()
             if one["promised"] or one["carried"]
         ]
+        unscored = [
+            f"{name}: {one['not_scored']:,} answers ({one['not_scored_share']:.1%} of those judged now) have no score"
+            for name, one in self.columns.items()
+            if one["not_scored"]
+        ]
         lines = [
             f"{asked.questions:,} questions asked ({asked.answered:,} answered, {asked.failed:,} failed) "
             f"in {duration(self.seconds)}",
             *kept,
+            *unscored,
         ]
         if asked.stopped:
             lines.append(f"stopped by limits.{asked.stopped}: the rest is pending, the same command continues")

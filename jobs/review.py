@@ -110,10 +110,9 @@ def sample(
     prepared = prepare(spark, job, options=RunOptions())
     for at, task in enumerate(prepared.tasks):
         if task.name in _chosen(prepared, columns):
-            fingerprint = prepared.cells.fingerprints[task.name]
             frame = None
             if not new_frame and since is None:
-                frame = latest_frame(spark, prepared.store, job, task.name, fingerprint)
+                frame = latest_frame(spark, prepared.store, job, task.name, prepared.cells.scored_as(task.name))
             frame = frame or open_frame(spark, prepared.cells, prepared.store, at, since=since)
             draw(spark, prepared.cells, prepared.store, frame, at, rows=rows)
     return standing(spark, prepared)
@@ -131,8 +130,8 @@ def newest_frames(spark: SparkSession, prepared: Prepared) -> dict[str, Frame]:
     """Each column's newest frame, where it has one."""
     found = {}
     for task in prepared.tasks:
-        fingerprint = prepared.cells.fingerprints[task.name]
-        frame = latest_frame(spark, prepared.store, prepared.job, task.name, fingerprint)
+        scored_as = prepared.cells.scored_as(task.name)
+        frame = latest_frame(spark, prepared.store, prepared.job, task.name, scored_as)
         if frame is not None:
             found[task.name] = frame
     return found
@@ -161,8 +160,8 @@ def review_status(spark: SparkSession, job: EnrichJob) -> Reviewed:
 
 
 def _frames_to_judge(spark: SparkSession, prepared: Prepared, task: AnyTask) -> tuple[Frame, ...]:
-    fingerprint = prepared.cells.fingerprints[task.name]
-    return standing_frames(frames_of(spark, prepared.store, prepared.job, task.name, fingerprint))
+    scored_as = prepared.cells.scored_as(task.name)
+    return standing_frames(frames_of(spark, prepared.store, prepared.job, task.name, scored_as))
 
 
 def _counts(spark: SparkSession, prepared: Prepared, frames: Sequence[Frame]) -> dict[str, dict[str, Any]]:

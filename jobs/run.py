@@ -310,6 +310,7 @@ class Night:
             "from_people": outcome.people,
             "changed_under_way": outcome.lost,
             "not_scored": outcome.unscored,
+            "not_scored_share": round(outcome.not_scored_share, 6),
             "confidence_bins": outcome.bins,
         }
 

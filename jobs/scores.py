@@ -4,7 +4,7 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,12 @@ ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 @dataclass(frozen=True)
 class Cell:
-    """One question with its truth; values as JSON knows them, `before` is what stood in a cell that is cleaned."""
+    """One question with its truth; values as JSON knows them.
+
+    Attributes:
+        before: what stood in a cell that is cleaned.
+        scores: all that its answer is stored with, by name; `confidence` is one of them.
+    """
 
     truth: Any
     value: Any = None
@@ -29,6 +34,7 @@ class Cell:
     label_mass: float | None = None
     before: str | None = None
     inputs: tuple[str | None, ...] = ()
+    scores: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

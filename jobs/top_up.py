@@ -53,7 +53,10 @@ def top_up(spark: SparkSession, prepared: Prepared) -> Iterator[str]:
     rows, job, fingerprints = prepared.job.review.top_up, prepared.job, prepared.cells.fingerprints
     if rows is None:
         return
-    known = {one.name: frames_of(spark, prepared.store, job, one.name, fingerprints[one.name]) for one in job.columns}
+    known = {
+        one.name: frames_of(spark, prepared.store, job, one.name, prepared.cells.scored_as(one.name))
+        for one in job.columns
+    }
     if not any(known.values()):
         return
     # what was written a moment ago, too

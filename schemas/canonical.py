@@ -41,11 +41,11 @@ def digest(value: Any) -> str:
 
 
 def declared(task: AnyTask) -> dict[str, Any]:
-    """Return what of a task changes its answers: all but acceptance, guards and reference hits.
+    """Return what of a task changes its answers: all but acceptance, guards, reference hits and the choice of score.
 
     The order of labels and attributes counts (it is the order of the prompt), hence pairs instead of maps.
     """
-    outside = {"accept", "reference"}
+    outside = {"accept", "reference", "score"}
     # a cell's own column name is part of its prompt; the name of a new column is not
     outside |= set() if task.in_place else {"name"}
     # guards decide what is accepted, not what is asked

@@ -9,6 +9,7 @@ from schemas.accept import Accept, Promise
 from schemas.fields import ColumnName, Columns, Confidence, Declared, Whole, WrongField
 from schemas.gate import Gate
 from schemas.review import Review
+from schemas.scores import OF_MASS
 from schemas.secrets import redacted
 from schemas.tasks import TASK_NAMES, AnyTask, has_labels
 
@@ -211,6 +212,9 @@ class EnrichJob(Whole):
                     "columns",
                     index,
                 )
+            if self.model.endpoint is not None and task.chosen_score in OF_MASS:
+                message = f"an endpoint shows no share of its whole vocabulary, which {task.score!r} needs"
+                raise WrongField(message, "columns", index, "score")
             accept = self.accept_of(task)
             if isinstance(accept, Promise) and accept.per_label and not has_labels(task):
                 message = f"`per_label` needs labels to keep it by, and {task.task} column {task.name} has none"

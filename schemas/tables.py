@@ -35,8 +35,9 @@ QUESTIONS: Final = {
     "input_bytes": "bigint",
 }
 
-# One row per question and attempt. `value` is canonical JSON; `scores` are named, so that later work can choose
-# another one without asking again; `lane` and `lane_version` are the transaction that committed the row.
+# One row per question and attempt. `value` is canonical JSON; `scores` are named (see `schemas.scores`), so that a
+# column can choose another one without asking again; `lane` and `lane_version` are the transaction that committed the
+# row.
 ANSWERS: Final = {
     "question_id": "string",
     "fingerprint": "string",
@@ -95,7 +96,8 @@ QUIET: Final = {
 # A frame is the scored rows of one column in one version of the target: all of them, or those in no older frame that
 # came or changed since an earlier version. `candidates` is JSON: [label or null, threshold, rows that score at least so
 # much], fixed when the frame is opened, before a label is read; null in a frame that still fills, night by night. Such
-# a one has its `seed`, and how many rows are its `sample`; the newest line of a frame counts.
+# a one has its `seed`, and how many rows are its `sample`; the newest line of a frame counts. After its fingerprint
+# stands the column's `score` where that is not the usual one, here and in `calibrations`.
 FRAMES: Final = {
     "frame": "string",
     "target": "string",

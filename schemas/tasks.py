@@ -31,12 +31,16 @@ from schemas.fields import (
     misfit,
     words_of,
 )
+from schemas.scores import OF_LABEL, OF_LABELS, OF_TEXT, ScoreName, ScoreNames
 
 
 class Task(Declared):
     """What every task has in common.
 
     Attributes:
+        score: which of the scores stored with each answer the confidence is: `share`, `probability` or `label_mass`
+            of a label; `mean_probability`, `geometric_mean`, `minimum` or `sum_logprob` of a text, of an `extract`
+            the lowest field's. The first is the usual one. Changing it asks nothing.
         think: the model writes its reasoning first, and what is scored and written is the output part alone.
     """
 
@@ -47,6 +51,10 @@ class Task(Declared):
     instructions: str = ""
     examples: Examples = ()
     accept: Accept | None = None
+    score: ScoreName | None = Field(
+        default=None,
+        description="Which of the scores stored with each answer the confidence is; changing it asks nothing.",
+    )
     long_input: Literal["cut", "window"] = "cut"
     max_output_tokens: int = Field(default=64, ge=1, le=4096)
     think: bool = False
@@ -59,6 +67,29 @@ class Task(Declared):
             if complaint:
                 raise WrongField(complaint, "examples", index, "output")
         return self
+
+    @model_validator(mode="after")
+    def _score_is_stored(self) -> Self:
+        if self.score is not None and self.score not in self.score_names:
+            stored = ", ".join(self.score_names)
+            raise WrongField(f"answers are stored without {self.score!r} here; their scores are {stored}", "score")
+        return self
+
+    @property
+    def score_names(self) -> ScoreNames:
+        """The scores that its answers are stored with, the usual one first."""
+        # a label that ends a piece of reasoning is written freely
+        return OF_LABEL if self.is_closed and not self.think else OF_TEXT
+
+    @property
+    def chosen_score(self) -> ScoreName | None:
+        """The score that confidences are, where it is not the usual one."""
+        return None if self.score == self.score_names[0] else self.score
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its answers are of a closed set."""
+        return False
 
     @property
     def given_examples(self) -> tuple[Example, ...]:
@@ -115,6 +146,11 @@ class Classify(Task):
         return self
 
     @property
+    def is_closed(self) -> bool:
+        """Its labels."""
+        return True
+
+    @property
     def example_words(self) -> frozenset[str] | None:
         """The labels and the word for none of them."""
         return words_of(self.labels, self.abstain)
@@ -145,6 +181,16 @@ class Multilabel(Task):
         if self.think:
             raise WrongField("a multilabel asks yes or no about each label, with no room to think", "think")
         return self
+
+    @property
+    def is_closed(self) -> bool:
+        """Yes or no, about each label."""
+        return True
+
+    @property
+    def score_names(self) -> ScoreNames:
+        """Those of the label that is least sure, or has the least mass: they need not be one label's."""
+        return OF_LABELS
 
     @property
     def example_words(self) -> frozenset[str] | None:
@@ -258,6 +304,11 @@ class Impute(Task):
         return self
 
     @property
+    def is_closed(self) -> bool:
+        """Its labels, if there are any."""
+        return self.labels is not None
+
+    @property
     def example_words(self) -> frozenset[str] | None:
         """The labels, if there are any."""
         return words_of(self.labels)
@@ -276,6 +327,11 @@ class Match(Task):
     task: Literal["match"]
     left: Columns
     right: Columns
+
+    @property
+    def is_closed(self) -> bool:
+        """Yes or no."""
+        return True
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -306,6 +362,11 @@ class Answer(Task):
         if self.options is not None:
             check_labels(self.options, least=2, field="options")
         return self
+
+    @property
+    def is_closed(self) -> bool:
+        """Its options, if there are any."""
+        return self.options is not None
 
     @property
     def example_words(self) -> frozenset[str] | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Said = str | tuple[str, float] | int | None
+Spoken = list[tuple[str, float]]
+Said = str | tuple[str, float] | Spoken | int | None
 SURE = 0.9
 
 
@@ -44,7 +45,7 @@ def usual(asked: Asked) -> str:
 
 @dataclass
 class ScriptedEndpoint:
-    """A server that runs; `script` may answer with a text, a text and its probability, or an HTTP status.
+    """A server that runs; `script` may answer with a text, one with its probability, tokens with theirs, or a status.
 
     Attributes:
         echoes: refusals repeat the prompt.
@@ -72,11 +73,11 @@ class ScriptedEndpoint:
             self.asked.clear()
             return found
 
-    def reply(self, request: dict[str, Any]) -> tuple[int, str, float]:
-        """Return status, text and its probability."""
+    def reply(self, request: dict[str, Any]) -> tuple[int, Spoken]:
+        """Return status, and the tokens with their probabilities."""
         if (text := _probed(request)) is not None:
             self.probes += 1
-            return 200, text, SURE
+            return 200, [(text, SURE)]
         head, text = (message["content"] for message in request["messages"])
         asked = Asked(head, text, tuple(request.get("structured_outputs", {}).get("choice", ())))
         with self.lock:
@@ -84,10 +85,10 @@ class ScriptedEndpoint:
         said = self.script(asked)
         if isinstance(said, int):
             # many servers repeat what they refuse
-            return said, text if self.echoes else "as the script says", 0.0
-        if isinstance(said, tuple):
-            return 200, *said
-        return 200, usual(asked) if said is None else said, SURE
+            return said, [(text if self.echoes else "as the script says", 0.0)]
+        if isinstance(said, list):
+            return 200, said
+        return 200, [said if isinstance(said, tuple) else (usual(asked) if said is None else said, SURE)]
 
 
 def _probed(request: dict[str, Any]) -> str | None:
@@ -108,8 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.endpoint.keys.add(self.headers["Authorization"])
-        status, text, probability = self.endpoint.reply(request)
-        answer = _completion(text, probability) if status == 200 else {"error": {"message": text}}
+        status, tokens = self.endpoint.reply(request)
+        answer = _completion(tokens) if status == 200 else {"error": {"message": tokens[0][0]}}
         if status == 200 and not self.endpoint.has_logprobs:
             answer["choices"][0]["logprobs"] = None
         content = json.dumps(answer).encode()
@@ -125,15 +126,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the test's output clean."""
 
 
-def _completion(text: str, probability: float) -> dict[str, Any]:
-    spoken = [{"token": text, "logprob": math.log(max(probability, 1e-9)), "bytes": list(text.encode())}]
+def _completion(tokens: Spoken) -> dict[str, Any]:
+    text = "".join(token for token, _ in tokens)
+    spoken = [{"token": one, "logprob": math.log(max(p, 1e-9)), "bytes": list(one.encode())} for one, p in tokens]
     choice = {
         "index": 0,
         "finish_reason": "stop",
         "message": {"role": "assistant", "content": text},
         "logprobs": {"content": spoken if text else []},
     }
-    usage = {"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8}
+    usage = {"prompt_tokens": 7, "completion_tokens": len(tokens), "total_tokens": 7 + len(tokens)}
     return {
         "id": "1",
         "object": "chat.completion",

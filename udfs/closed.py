@@ -11,16 +11,17 @@ from typing import Any
 from schemas.tasks import Answer, AnyTask, Classify, Impute, Match, Multilabel
 from udfs.closed_set import ClosedSet
 from udfs.confidence import (
+    Named,
     label_mass,
     lowest,
     mass_of_labels,
-    mean_probability,
     probability,
     scores_of_labels,
     token_spans,
     two_sided,
     within,
 )
+from udfs.confidence import free_text as scores_of_text
 from udfs.fitting import Ids
 from udfs.masked import Unteachable
 from udfs.parse import InvalidOutput, dumps, free_text
@@ -160,7 +161,7 @@ class OneLabel(ClosedInquiry):
         found = self.chosen(replies[0])
         if found is None:
             return Answered(error="invalid_output")
-        return self._of_label(*found)
+        return self._of_label(*found, {})
 
     def stated(self, pieces: Sequence[bytes], logprobs: Sequence[float], values: Sequence[str | None]) -> Answered:
         """The label that these bytes spell, in whatever case; as sure as its tokens are on average.
@@ -173,15 +174,15 @@ class OneLabel(ClosedInquiry):
         if label is None:
             raise InvalidOutput("none of the labels")
         own = within(token_spans(pieces), [text.span])
-        p = mean_probability([logprobs[place] for place in own]) if logprobs else None
-        return self._of_label(label, p, None)
+        scores = scores_of_text([logprobs[place] for place in own] if logprobs else [])
+        return self._of_label(label, scores.get("mean_probability"), None, scores)
 
-    def _of_label(self, label: str, p: float | None, mass: float | None) -> Answered:
+    def _of_label(self, label: str, p: float | None, mass: float | None, scores: Named) -> Answered:
         if isinstance(self.task, Match):
             score = None if p is None else (p if label == YES else 1.0 - p)
-            scores = {} if score is None else {"score": score}
-            return Answered(dumps(label == YES), two_sided(score), mass, scores)
-        return self._said(label, p, mass, {})
+            both = scores if score is None else {"score": score, **scores}
+            return Answered(dumps(label == YES), two_sided(score), mass, both)
+        return self._said(label, p, mass, scores)
 
     def _said(self, label: str, p: float | None, mass: float | None, scores: dict[str, float]) -> Answered:
         says_nothing = label in (getattr(self.task, "abstain", None), getattr(self.task, "not_answerable", None))

@@ -2,9 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Final
+
+from schemas.scores import of_field
 
 Span = tuple[int, int]
 LogProbs = Sequence[float]
+Named = dict[str, float]
+
+# of a value that was answered and cannot be right
+SURELY_WRONG: Final = {"mean_probability": 0.0, "geometric_mean": 0.0, "minimum": 0.0, "sum_logprob": -math.inf}
 
 
 def probability(logprobs: LogProbs) -> float | None:
@@ -37,7 +44,7 @@ def lowest(parts: Sequence[float | None]) -> float | None:
     return min(known) if known and len(known) == len(parts) else None
 
 
-def free_text(logprobs: LogProbs) -> dict[str, float]:
+def free_text(logprobs: LogProbs) -> Named:
     """The named scores of a free answer over its value's own tokens; empty when there are none.
 
     The mean token probability is RefuelLLM-2's confidence and ours; the others stand beside it for later choice.
@@ -52,11 +59,6 @@ def free_text(logprobs: LogProbs) -> dict[str, float]:
         "minimum": min(probabilities),
         "sum_logprob": total,
     }
-
-
-def mean_probability(logprobs: LogProbs) -> float | None:
-    """The mean token probability; null without tokens."""
-    return free_text(logprobs).get("mean_probability")
 
 
 def token_spans(pieces: Sequence[bytes]) -> list[Span]:
@@ -79,14 +81,17 @@ def within(spans: Sequence[Span], parts: Sequence[Span]) -> list[int]:
 
 def scores_of_fields(
     pieces: Sequence[bytes], logprobs: LogProbs, fields: Mapping[str, Sequence[Span]]
-) -> dict[str, float | None]:
-    """Each field's mean token probability, over the tokens that hold a byte of its value and no others."""
+) -> dict[str, Named]:
+    """Each field's named scores, over the tokens that hold a byte of its value and no others; none without tokens."""
     if not logprobs:
-        return dict.fromkeys(fields)
+        return {name: {} for name in fields}
     spans = token_spans(pieces)
-    return {
-        name: mean_probability([logprobs[place] for place in within(spans, parts)]) for name, parts in fields.items()
-    }
+    return {name: free_text([logprobs[place] for place in within(spans, parts)]) for name, parts in fields.items()}
+
+
+def by_field(scores: Mapping[str, Named]) -> Named:
+    """Fields' scores as an answer keeps them, in one mapping."""
+    return {of_field(name, kind): value for name, own in scores.items() for kind, value in own.items()}
 
 
 def scores_of_labels(forced: Sequence[Sequence[float]], prior: Sequence[Sequence[float]] | None = None) -> list[float]:

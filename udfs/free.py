@@ -2,14 +2,15 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from schemas.fields import Attribute
+from schemas.scores import OF_TEXT, of_field
 from schemas.tasks import Answer, AnyTask, Clean, Extract
+from udfs.confidence import SURELY_WRONG, Named, by_field, lowest, scores_of_fields, token_spans, within
 from udfs.confidence import free_text as scores_of_text
-from udfs.confidence import lowest, scores_of_fields, token_spans, within
 from udfs.fitting import Ids
 from udfs.masked import Unteachable
 from udfs.parse import InvalidOutput, Text, dumps, fields_of, free_text, is_verbatim
@@ -139,7 +140,7 @@ class Struct(Inquiry):
         found = fields_of(b"".join(pieces), self.attributes)
         scores = scores_of_fields(pieces, logprobs, found.spans)
         # a value that is none of its type was answered, and is surely wrong
-        scores |= {name: 0.0 for name in found.wrong if scores[name] is not None}
+        scores |= {name: SURELY_WRONG for name in found.wrong if scores[name]}
         copied = not self._verbatim or all(
             is_verbatim(found.values[name], values) for name in self.attributes if self._is_copied(name)
         )
@@ -148,8 +149,8 @@ class Struct(Inquiry):
         notes += [] if copied else ["not_verbatim"]
         return Answered(
             dumps(found.values),
-            lowest(list(scores.values())),
-            scores={name: score for name, score in scores.items() if score is not None},
+            _least_sure(scores),
+            scores=by_field(scores),
             notes=tuple(notes),
             stated=sum(value not in (None, []) for value in found.values.values()),
         )
@@ -164,7 +165,7 @@ class Struct(Inquiry):
 
         places = {name: max(range(len(rows)), key=lambda place: says(place, name)) for name in self.attributes}
         values = {name: rows[place][name] for name, place in places.items()}
-        scores = {name: parts[place].scores.get(name) for name, place in places.items()}
+        scores = {name: _own(parts[place].scores, name) for name, place in places.items()}
         # a note of one field goes with the window that the field is taken from
         notes = (
             note
@@ -174,8 +175,8 @@ class Struct(Inquiry):
         )
         return Answered(
             dumps(values),
-            lowest(list(scores.values())),
-            scores={name: score for name, score in scores.items() if score is not None},
+            _least_sure(scores),
+            scores=by_field(scores),
             notes=tuple(dict.fromkeys(notes)),
             stated=sum(value not in (None, []) for value in values.values()),
         )
@@ -194,6 +195,15 @@ class Struct(Inquiry):
     def _is_copied(self, name: str) -> bool:
         attribute = self.attributes[name]
         return attribute.type == "string" or (attribute.type == "list" and attribute.of == "string")
+
+
+def _least_sure(scores: Mapping[str, Named]) -> float | None:
+    return lowest([own.get("mean_probability") for own in scores.values()])
+
+
+def _own(scores: Named, field: str) -> Named:
+    """One field's scores out of an answer's."""
+    return {kind: scores[key] for kind in OF_TEXT if (key := of_field(field, kind)) in scores}
 
 
 def escaped(text: str) -> str:

@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 
 from jobs.session import spark_session
 from schemas.job import ModelRef
+from schemas.scores import OF_TEXT, of_field
 from schemas.tables import QUESTIONS, ddl
 from schemas.tasks import AnyTask
 from udfs.ask import OUTPUT, OUTPUT_DDL, AskSpec, asker, code_digest
@@ -140,9 +141,10 @@ def test_an_extract_has_its_fields_typed_and_scored(answers):
     row = answers["order"]
     fields = value(row)
     assert list(fields) == ["order_id", "bought_on", "count", "price", "paid", "size", "items"]
-    assert set(row.scores) == set(fields)
-    assert row.confidence == pytest.approx(min(row.scores.values()))
-    assert all(0 <= score <= 1 for score in row.scores.values())
+    assert set(row.scores) == {of_field(name, kind) for name in fields for kind in OF_TEXT}
+    means = [row.scores[name] for name in fields]
+    assert row.confidence == pytest.approx(min(means))
+    assert all(0 <= row.scores[f"{name}:minimum"] <= row.scores[name] <= 1 for name in fields)
 
 
 def test_free_text_is_scored_over_its_own_tokens(answers):

@@ -96,15 +96,17 @@ def test_what_changes_an_answer_changes_the_fingerprint(changes: dict[str, Any])
     assert fingerprint_of(CLASSIFY, **changes) != fingerprint_of(CLASSIFY)
 
 
-@pytest.mark.parametrize("changes", [{"accept": 0.9}, {"name": "y"}], ids=str)
-def test_acceptance_and_the_name_of_a_new_column_do_not(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changes", [{"accept": 0.9}, {"name": "y"}, {"score": "label_mass"}], ids=str)
+def test_acceptance_score_and_the_name_of_a_new_column_do_not(changes: dict[str, Any]) -> None:
     assert fingerprint_of(CLASSIFY, **changes) == fingerprint_of(CLASSIFY)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"accept": 0.9}, {"pattern": "^.$"}, {"domain": ["a"]}, {"max_edit_distance": 1}], ids=str
+    "changes",
+    [{"accept": 0.9}, {"pattern": "^.$"}, {"domain": ["a"]}, {"max_edit_distance": 1}, {"score": "minimum"}],
+    ids=str,
 )
-def test_guards_do_not_change_the_fingerprint(changes: dict[str, Any]) -> None:
+def test_guards_and_the_choice_of_score_do_not_change_the_fingerprint(changes: dict[str, Any]) -> None:
     assert fingerprint_of(CLEAN, **changes) == fingerprint_of(CLEAN)
 
 

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from udfs.confidence import (
+    by_field,
     free_text,
     label_mass,
     lowest,
@@ -60,9 +61,17 @@ def test_syntax_does_not_count_in_a_field():
     assert b"".join(pieces)[7:9] == b"xy"
     assert b"".join(pieces)[17:19] == b"12"
     scores = scores_of_fields(pieces, logprobs, spans)
-    assert scores["a"] == pytest.approx(0.6)
-    assert scores["b"] == pytest.approx(0.3)
-    assert scores_of_fields(pieces, [], spans) == {"a": None, "b": None}
+    assert scores["a"] == pytest.approx(
+        {"mean_probability": 0.6, "geometric_mean": 0.35**0.5, "minimum": 0.5, "sum_logprob": math.log(0.35)}
+    )
+    assert scores["b"] == pytest.approx(
+        {"mean_probability": 0.3, "geometric_mean": 0.08**0.5, "minimum": 0.2, "sum_logprob": math.log(0.08)}
+    )
+    kept = by_field(scores)
+    assert {name for name in kept if ":" not in name} == {"a", "b"}
+    assert (kept["a"], kept["b:minimum"]) == (pytest.approx(0.6), pytest.approx(0.2))
+    assert scores_of_fields(pieces, [], spans) == {"a": {}, "b": {}}
+    assert by_field({"a": {}}) == {}
 
 
 def test_a_labels_score_is_its_whole_probability_over_that_of_all():

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from jobs.chosen import identity
 from schemas.fields import LabelTable
+from schemas.job import EnrichJob
+from schemas.scores import OF_LABEL, OF_LABELS, OF_TEXT
 from schemas.tasks import TASK_NAMES, AnyTask, Classify
 
 TASK: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
@@ -156,3 +159,38 @@ def test_a_label_may_be_called_from_table_and_a_misspelt_table_is_no_label_set()
         assert isinstance(found, Classify)
         assert found.labels == labels
     assert "column" in refused("classify", labels={"from_table": "shop.topics", "colum": "name"})
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "scores"),
+    [
+        ("classify", {}, OF_LABEL),
+        ("classify", {"think": True}, OF_TEXT),
+        ("multilabel", {}, OF_LABELS),
+        ("extract", {}, OF_TEXT),
+        ("clean", {}, OF_TEXT),
+        ("impute", {}, OF_LABEL),
+        ("impute", {"labels": None}, OF_TEXT),
+        ("match", {}, OF_LABEL),
+        ("answer", {}, OF_TEXT),
+        ("answer", {"options": ["yes", "no"]}, OF_LABEL),
+    ],
+)
+def test_a_column_chooses_among_the_scores_that_its_answers_have(task: str, changes: Any, scores: Any) -> None:
+    for name in scores:
+        found = made(task, score=name, **changes)
+        assert found.chosen_score == (None if name == scores[0] else name)
+        assert identity("f", found) == ("f" if name == scores[0] else f"f {name}")
+    stranger = "label_mass" if scores == OF_TEXT else "minimum"
+    assert f"their scores are {', '.join(scores)}" in refused(task, score=stranger, **changes)
+    assert "Input should be" in refused(task, score="best", **changes)
+
+
+def test_an_endpoint_shows_no_mass_to_choose_by() -> None:
+    job = {
+        "source": {"table": "t"}, "key": ["id"], "model": {"endpoint": "http://localhost:1/v1", "model": "m"},
+        "columns": [{"task": "classify", **GOOD["classify"], "score": "probability"}],
+    }  # fmt: skip
+    with pytest.raises(ValidationError, match="'probability' needs"):
+        EnrichJob.model_validate(job)
+    assert EnrichJob.model_validate(job | {"model": "smollm2"}).columns[0].score == "probability"

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from jobs.evaluate import evaluate
 from jobs.evaluation import Evaluation
 from schemas.errors import DataContractError, JobFileError
+from schemas.scores import OF_TEXT
 from schemas.suite import SuiteFile
 from schemas.yaml_file import load_file
 from tests.scripted_endpoint import Asked, ScriptedEndpoint
@@ -55,7 +56,7 @@ def test_answers_are_judged_beside_what_needs_no_model(
 ) -> None:
     shop.write(ROWS, DDL)
     endpoint.script = wrong_about_five
-    found = evaluate(spark, suite(shop, tmp_path))
+    found = evaluate(spark, suite(shop, tmp_path), scores=True)
     scores = by_name(found)
     model = f"m at {endpoint.url}"
     topic, city = scores["tickets.topic", model], scores["tickets.city", model]
@@ -73,6 +74,16 @@ def test_answers_are_judged_beside_what_needs_no_model(
     assert written["means"][model]["classification"] == pytest.approx(10 / 12)
     assert "overall" not in written["means"]["majority"], "it has no answer to the cleaning"
     assert "| tickets.city |" in (tmp_path / "out" / "scores.md").read_text()
+    # all that the answers are stored with, side by side
+    beside = {one["name"]: one["scores"] for one in json.loads((tmp_path / "out" / "confidences.json").read_text())}
+    share, probability, mass = beside["tickets.topic"]
+    assert (share["is_own"], share["scored"], share["auroc"]) == (True, 11, topic.auroc)
+    # an endpoint shows no mass
+    assert [(one["not_scored"], one["auroc"], one["difference"]) for one in (probability, mass)] == [
+        (1.0, None, None)
+    ] * 2
+    assert [one["score"] for one in beside["tickets.city"]] == list(OF_TEXT)
+    assert "| tickets.topic |" in (tmp_path / "out" / "confidences.md").read_text()
     # the job's own table was only read
     assert shop.version() == 0
     assert set(shop.frame().columns) == {"id", "text", "city", "truth", "city_truth"}

@@ -1,0 +1,22 @@
+"""Names of the scores that answers are stored with: a column's confidence is one of them."""
+
+from typing import Final, Literal
+
+ScoreName = Literal[
+    "share", "probability", "label_mass", "mean_probability", "geometric_mean", "minimum", "sum_logprob"
+]
+ScoreNames = tuple[ScoreName, ...]
+
+# the usual one first
+OF_LABEL: Final[ScoreNames] = ("share", "probability", "label_mass")
+OF_LABELS: Final[ScoreNames] = ("share", "label_mass")
+OF_TEXT: Final[ScoreNames] = ("mean_probability", "geometric_mean", "minimum", "sum_logprob")
+# what the whole vocabulary was seen for, which no endpoint shows
+OF_MASS: Final[ScoreNames] = ("probability", "label_mass")
+
+FIELD_MARK: Final = ":"  # no attribute's name holds it
+
+
+def of_field(field: str, score: str) -> str:
+    """Return the key in an answer's `scores` of one field's score; the usual one stands under the field alone."""
+    return field if score == OF_TEXT[0] else f"{field}{FIELD_MARK}{score}"

@@ -1,0 +1,250 @@
+"""Which score tells right answers from wrong ones best: burnish's and other projects', on identical answers.
+
+The embedded model is asked once about rows of the public sets. A task's default is looked at on training rows, where
+one could still choose another, and judged on test rows.
+"""
+
+import importlib
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import get_args
+
+from formulas import MOST_OPTIONS, autolabel, autolabel_keys, docetl, logs, tlm
+from pyspark.sql import functions as F
+from report import Table
+from rig import Bench
+from spoken import Heard, listening
+
+from jobs.asking import ready_model, spec_of
+from jobs.comparison import Compared, compare, told
+from jobs.evaluate import scored, with_truth
+from jobs.scores import Cell, is_right, read_value, truth_of
+from jobs.source import resolve_labels, source_rows
+from schemas.job import EnrichJob, Source
+from schemas.scores import OF_TEXT, ScoreName, of_field
+from schemas.suite import SuiteFile, SuiteSet
+from schemas.tasks import AnyTask, Classify, Extract, Match
+from schemas.yaml_file import load_file, load_job
+from udfs.ask import OUTPUT, OUTPUT_DDL, AskSpec, Desk, Question, Row, answer_at, inquiry_of, open_desk
+
+SUITE = Path(__file__).parents[1] / "suite"
+QUICK = ("snips", "snips_BookRestaurant")
+ROWS, QUICK_ROWS = 150, 30
+SEED, RESAMPLES = 5, 1000
+KEEP_WARM_MIN = 30.0
+
+
+@dataclass
+class Pile:
+    """Answers of one kind: whether each is right, and what each formula says of it."""
+
+    name: str
+    kind: str
+    own: str
+    right: list[bool] = field(default_factory=list)
+    said: list[Mapping[str, float | None]] = field(default_factory=list)
+
+    def add(self, right: bool, said: Mapping[str, float | None]) -> None:
+        """Put one answer on the pile."""
+        self.right.append(right)
+        self.said.append(said)
+
+    def compared(self) -> list[Compared]:
+        """Measure every formula beside the default."""
+        names = dict.fromkeys(name for one in self.said for name in one)
+        scores = {name: [one.get(name) for one in self.said] for name in names}
+        return compare(self.right, scores, self.own, resamples=RESAMPLES, seed=SEED)
+
+
+def confidences(bench: Bench) -> list[Table]:
+    """Ask, and measure every formula on training and on test rows."""
+    file = _suite(bench)
+    trained: list[Pile] = []
+    tested: list[Pile] = []
+    for one in file.sets:
+        job = load_job(Path(one.job))
+        test = one.source or job.source
+        if job.source != test:
+            trained += _piles(bench, one, job, job.source)
+        tested += _piles(bench, one, job, test)
+    judged = [(pile, pile.compared()) for pile in tested if pile.right]
+    chosen = [(pile, pile.compared()) for pile in trained if pile.right]
+    note = (
+        f"{bench.size(ROWS, quick=QUICK_ROWS)} rows a set, asked once; every formula sees the same tokens. *Default*: "
+        "what burnish takes as confidence; *first or equal*: no formula has a higher AUROC, or the interval of each "
+        "that has (95 %, paired bootstrap) includes 0. Sets of which all answers are right, or all wrong, say nothing."
+    )
+    return [_summary("test rows", judged, note), _choice(chosen), *(_details(*one) for one in judged)]
+
+
+def _suite(bench: Bench) -> SuiteFile:
+    """The public suite, over the tables that `BURNISH_SUITE` names, or over ones written now."""
+    if "BURNISH_SUITE" not in os.environ:
+        sys.path.insert(0, str(SUITE))
+        build = importlib.import_module("build")
+        os.environ["BURNISH_SUITE"] = bench.path("suite")
+        data = Path(os.environ.get("BURNISH_DATA", build.DEFAULT_DATA))
+        build.write(bench.spark, Path(bench.path("suite")), data, only=set(QUICK) if bench.quick else None)
+    file = load_file(SUITE / "suite.yaml", SuiteFile)
+    return file.model_copy(update={"sets": tuple(s for s in file.sets if s.name in QUICK)}) if bench.quick else file
+
+
+def _piles(bench: Bench, one: SuiteSet, job: EnrichJob, source: Source) -> Iterator[Pile]:
+    """Ask about rows of one table; an extract gives a pile of whole answers and one of fields."""
+    engine = job.engine.model_copy(update={"keep_warm_min": KEEP_WARM_MIN})
+    columns = tuple(task for task in job.columns if task.name in one.truth)
+    job = job.model_copy(update={"source": source, "engine": engine, "columns": columns})
+    job = resolve_labels(bench.spark, job)
+    spec = spec_of(bench.spark, job, ready_model(job), run_id="bench")
+    with open_desk(spec, owner_pid=bench.jvm_pid) as desk:
+        for task in job.columns:
+            name = one.name if len(job.columns) == 1 else f"{one.name}.{task.name}"
+            rows = _rows(bench, job, task, one.truth[task.name])
+            answers = bench.timed(name, lambda task=task, rows=rows: list(_answers(bench, desk, spec, task, rows)))
+            whole = Pile(name, task.task, task.score_names[0])
+            for answer in answers:
+                whole.add(is_right(task, answer.cell), answer.scores)
+            yield whole
+            if isinstance(task, Extract):
+                yield _of_fields(name, task, answers)
+
+
+def _rows(bench: Bench, job: EnrichJob, task: AnyTask, column: str) -> list[tuple[tuple[str | None, ...], Cell]]:
+    """So many rows that have a truth, drawn by seed and key: the texts that are asked about, and the truth."""
+    order = F.xxhash64(F.lit(SEED), *[F.col(f"`{name}`").cast("string") for name in job.key]).alias("order")
+    found = with_truth(source_rows(bench.spark, job), column, task, [order]).orderBy("order")
+    known = []
+    for row in found.limit(bench.size(ROWS, quick=QUICK_ROWS)).collect():
+        if (truth := truth_of(task, row["truth"])) is not None:
+            known.append((tuple(row["inputs"]), Cell(truth[0], before=row["before"])))
+    return known
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer beside its truth, with what every formula says of it, and of each field of an extract."""
+
+    cell: Cell
+    scores: Mapping[str, float | None]
+    fields: Mapping[str, Mapping[str, float | None]]
+
+
+def _answers(
+    bench: Bench, desk: Desk, spec: AskSpec, task: AnyTask, rows: Sequence[tuple[tuple[str | None, ...], Cell]]
+) -> Iterable[Answer]:
+    """Ask about rows; those without an answer are left out, since nothing is sure of them."""
+    heard: dict[str, list[Heard]] = {}
+    questions = [Question(task.name, "", str(at), inputs) for at, (inputs, _) in enumerate(rows)]
+    answered = [row for row in answer_at(listening(desk, heard), spec, questions) if row["status"] == "ok"]
+    tongue = inquiry_of(task, desk.setting).setting.tokens
+    ours, options = _ours(bench, task, answered), _options(desk, spec, task, questions, answered)
+    for row in answered:
+        place = row["question_id"]
+        tokens = [token for one in heard[place] for token in one.tokens(tongue)]
+        scores: dict[str, float | None] = {**ours[place], "Autolabel": autolabel(tokens), "TLM": tlm(tokens)}
+        fields: dict[str, dict[str, float | None]] = {}
+        if isinstance(task, Extract):
+            keys = autolabel_keys(tokens, list(task.attributes))
+            scores["Autolabel, lowest key"] = min(keys.values())
+            fields = {name: {**_own(row, name), "Autolabel, its key": keys[name]} for name in task.attributes}
+        if place in options:
+            scores["docetl"] = docetl(logs(options[place]))
+        cell = replace(rows[int(place)][1], value=read_value(row["value"]), is_answered=True)
+        yield Answer(cell, scores, fields)
+
+
+def _ours(bench: Bench, task: AnyTask, answered: Sequence[Row]) -> dict[str, dict[str, float | None]]:
+    """What is stored with each answer, as a column that chose it would show it."""
+    frame = bench.spark.createDataFrame([tuple(row[name] for name in OUTPUT) for row in answered], OUTPUT_DDL)
+    rows = frame.select("question_id", *scored(task)).collect()
+    return {row["question_id"]: row["scores"].asDict() for row in rows}
+
+
+def _options(
+    desk: Desk, spec: AskSpec, task: AnyTask, questions: Sequence[Question], answered: Sequence[Row]
+) -> dict[str, list[float]]:
+    """The probability of every option, where docetl's menu could hold them all.
+
+    Labels are read once more for it, each by itself; the answer that is judged stays the one that was given.
+    """
+    if isinstance(task, Match):
+        return {row["question_id"]: [row["scores"]["score"], 1 - row["scores"]["score"]] for row in answered}
+    if not isinstance(task, Classify) or len(task.labels) + bool(task.abstain) > MOST_OPTIONS:
+        return {}
+    whole = replace(spec, tasks=(task.model_copy(update={"scores": True}),))
+    rows = answer_at(desk, whole, questions)
+    return {row["question_id"]: list(row["scores"].values()) for row in rows if row["status"] == "ok"}
+
+
+def _own(row: Row, name: str) -> dict[str, float | None]:
+    found: dict[str, float | None] = {kind: row["scores"].get(of_field(name, kind)) for kind in OF_TEXT}
+    total = found["sum_logprob"]
+    return found | {"sum_logprob": None if total is None else math.exp(min(0.0, total))}
+
+
+def _of_fields(name: str, task: Extract, answers: Sequence[Answer]) -> Pile:
+    """Every field of every answer by itself."""
+    pile = Pile(f"{name}, fields", f"{task.task}, fields", OF_TEXT[0])
+    alone = {key: task.model_copy(update={"attributes": {key: one}}) for key, one in task.attributes.items()}
+    for answer in answers:
+        for key, scores in answer.fields.items():
+            pile.add(is_right(alone[key], answer.cell), scores)
+    return pile
+
+
+Judged = tuple[Pile, list[Compared]]
+
+
+def _summary(heading: str, judged: Sequence[Judged], note: str) -> Table:
+    rows = []
+    for pile, found in judged:
+        own = next(one for one in found if one.is_own)
+        best = max(found, key=lambda one: one.auroc if one.auroc is not None else -1.0)
+        answers = f"{len(pile.right):,}"
+        auroc = "" if own.auroc is None else f"{own.auroc:.3f}"
+        behind = "" if best.is_own or own.auroc is None else f"{best.score} {best.auroc:.3f}"
+        interval = told(best)[2] if behind else ""
+        rows.append((pile.name, pile.kind, answers, own.score, auroc, behind, interval, _verdict(found)))
+    headings = (heading, "task", "answers", "default", "AUROC", "highest other", "ahead by, 95 %", "default is")
+    return Table(headings, rows, note)
+
+
+def _verdict(found: Sequence[Compared]) -> str:
+    if all(one.auroc is None for one in found if one.is_own):
+        return "–"
+    ahead = [one for one in found if (one.difference or 0.0) > 0]
+    behind = [one.score for one in ahead if not one.may_be_equal]
+    return f"behind {', '.join(behind)}" if behind else "equal" if ahead else "first"
+
+
+def _choice(trained: Sequence[Judged]) -> Table:
+    """The mean AUROC of each score that a column could choose, by kind of task, on rows that one may choose by."""
+    by_kind: dict[str, list[tuple[str, list[Compared]]]] = {}
+    for pile, found in trained:
+        ours = [one for one in found if one.score in get_args(ScoreName) and one.auroc is not None]
+        if ours:
+            by_kind.setdefault(pile.kind, []).append((pile.own, ours))
+    rows = []
+    for kind, known in by_kind.items():
+        names = list(dict.fromkeys(one.score for _, found in known for one in found))
+        means = {name: fmean(s.auroc or 0.0 for _, found in known for s in found if s.score == name) for name in names}
+        best, figures = max(means, key=means.__getitem__), ", ".join(f"{name} {means[name]:.3f}" for name in names)
+        held = sum(_verdict(found).startswith(("first", "equal")) for _, found in known)
+        rows.append((kind, f"{len(known)}", known[0][0], best, f"{held} of {len(known)}", figures))
+    headings = ("training rows: task", "sets", "default", "highest mean", "first or equal", "mean AUROC")
+    return Table(
+        headings, rows, "Of the scores that a column may choose. Here a default is chosen; test rows judge it."
+    )
+
+
+def _details(pile: Pile, found: Sequence[Compared]) -> Table:
+    right = sum(pile.right) / max(1, len(pile.right))
+    heading = f"{pile.name}: {pile.kind}, {len(pile.right):,} answers, {right:.0%} right"
+    rows = [(f"**{one.score}**" if one.is_own else one.score, *told(one)) for one in found]
+    figures = ("AUROC", "to the default", "95 %", "calibration error", "Brier", "risk-coverage", "not scored")
+    return Table((heading, *figures), rows)
