@@ -31,12 +31,14 @@ from schemas.fields import (
     misfit,
     words_of,
 )
+from schemas.guards import Guard, Guards
 
 
 class Task(Declared):
     """What every task has in common.
 
     Attributes:
+        guards: the prompt's guards against instructions in cells; None for those of the job.
         think: the model writes its reasoning first, and what is scored and written is the output part alone.
     """
 
@@ -46,6 +48,7 @@ class Task(Declared):
     name: Name
     instructions: str = ""
     examples: Examples = ()
+    guards: Guards | None = None
     accept: Accept | None = None
     long_input: Literal["cut", "window"] = "cut"
     max_output_tokens: int = Field(default=64, ge=1, le=4096)
@@ -59,6 +62,25 @@ class Task(Declared):
             if complaint:
                 raise WrongField(complaint, "examples", index, "output")
         return self
+
+    @model_validator(mode="after")
+    def _guards_fit(self) -> Self:
+        if any(not self.takes_guard(guard) for guard in self.guards or ()):
+            message = (
+                f"`mark` goes with an answer out of a set, and column {self.name} has none: text that "
+                "is copied would bring the marks along; `fence` and `repeat` go with every task"
+            )
+            raise WrongField(message, "guards")
+        return self
+
+    def takes_guard(self, guard: Guard) -> bool:
+        """Whether a guard goes with this task: words that are marked may be read, and not copied."""
+        return guard != "mark" or self.is_chosen
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the answer is one of a set, so that nothing of the row is copied into it."""
+        return self.kind in ("label", "labels", "bool")
 
     @property
     def given_examples(self) -> tuple[Example, ...]:
@@ -258,6 +280,11 @@ class Impute(Task):
         return self
 
     @property
+    def is_chosen(self) -> bool:
+        """Whether there are labels."""
+        return self.labels is not None
+
+    @property
     def example_words(self) -> frozenset[str] | None:
         """The labels, if there are any."""
         return words_of(self.labels)
@@ -306,6 +333,11 @@ class Answer(Task):
         if self.options is not None:
             check_labels(self.options, least=2, field="options")
         return self
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether there are options."""
+        return self.options is not None
 
     @property
     def example_words(self) -> frozenset[str] | None:
