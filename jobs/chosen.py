@@ -10,7 +10,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from schemas.scores import FIELD_MARK, OF_TEXT, ScoreName, of_field
+from schemas.scores import FIELD_MARK, LOOK_KEY, OF_TEXT, ScoreName, of_field
 from schemas.tasks import AnyTask, Extract
 
 NOTE = "score:"
@@ -31,6 +31,8 @@ def score_of(task: AnyTask, answer: Field, name: ScoreName | None = None) -> Col
     if name == "probability":
         return answer("confidence") * answer("label_mass")
     scores = answer("scores")
+    if name == "second_look":
+        return scores[LOOK_KEY]
     if isinstance(task, Extract):
         found = _lowest([scores[of_field(field, name)] for field in task.attributes])
     else:
@@ -50,7 +52,8 @@ def shown_scores(task: AnyTask, scores: Column) -> Column:
     if task.writes_scores and task.think:
         # no label was read by itself
         return F.map_filter(scores, lambda name, _: ~name.isin(*OF_TEXT))
-    return scores
+    # what a second look found is no label's
+    return scores if task.second_look is None else F.map_filter(scores, lambda name, _: name != LOOK_KEY)
 
 
 def identity(fingerprint: str, task: AnyTask) -> str:

@@ -274,9 +274,18 @@ def _any_null(keys: DataFrame) -> Column:
 
 
 def resolve_labels(spark: SparkSession, job: EnrichJob) -> EnrichJob:
-    """Replace every `labels: {from_table, column}` by the labels that stand there now, sorted, and examples too."""
-    labelled = [_resolved(spark, task) for task in job.columns]
+    """Replace every `labels: {from_table, column}` by the labels that stand there now, sorted, and examples too.
+
+    Guards that a column does not declare become the job's.
+    """
+    labelled = [_guarded(job, _resolved(spark, task)) for task in job.columns]
     return job.model_copy(update={"columns": tuple(with_examples(spark, job, task) for task in labelled)})
+
+
+def _guarded(job: EnrichJob, task: AnyTask) -> AnyTask:
+    guards = job.guards_of(task)
+    # where there are none, the task stays as it is declared
+    return task.model_copy(update={"guards": guards}) if guards else task
 
 
 def _resolved(spark: SparkSession, task: AnyTask) -> AnyTask:

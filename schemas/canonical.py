@@ -41,18 +41,21 @@ def digest(value: Any) -> str:
 
 
 def declared(task: AnyTask) -> dict[str, Any]:
-    """Return what of a task changes its answers: all but acceptance, guards, reference hits and the choice of score.
+    """Return what of a task changes its answers.
 
-    The order of labels and attributes counts (it is the order of the prompt), hence pairs instead of maps.
+    That is all but acceptance, checks of what is written, reference hits and the choice of score. The order of labels
+    and attributes counts (it is the order of the prompt), hence pairs instead of maps.
     """
     outside = {"accept", "reference", "score"}
     # a cell's own column name is part of its prompt; the name of a new column is not
     outside |= set() if task.in_place else {"name"}
-    # guards decide what is accepted, not what is asked
+    # these decide what is accepted, not what is asked
     if task.task == "clean":
         outside |= {"pattern", "domain", "max_edit_distance"}
     # a field that came later changes no fingerprint where it is not used
     outside |= set() if task.think else {"think", "max_thinking_tokens"}
+    outside |= set() if task.guards else {"guards"}
+    outside |= {"second_look"} if task.second_look is None else set()
     outside |= {"preselect"} if getattr(task, "preselect", None) is None else set()
     found = task.model_dump(mode="json", by_alias=True, exclude=outside)
     for field in ("labels", "options", "attributes"):

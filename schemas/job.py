@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from schemas.accept import Accept, Promise
 from schemas.fields import ColumnName, Columns, Confidence, Declared, Whole, WrongField
 from schemas.gate import Gate
+from schemas.guards import Guards
 from schemas.review import Review
 from schemas.scores import OF_MASS
 from schemas.secrets import redacted
@@ -190,6 +191,7 @@ class EnrichJob(Whole):
     model: Annotated[ModelRef, BeforeValidator(as_model, json_schema_input_type=str | ModelRef)]
     engine: Engine = Engine()
     accept: Accept | None = None
+    guards: Guards = ()
     review: Review = Review()
     on_source_delete: Literal["keep", "delete"] = "keep"
     limits: Limits = Limits()
@@ -251,6 +253,12 @@ class EnrichJob(Whole):
     def accept_of(self, task: AnyTask) -> float | Promise | None:
         """Return what a column's answers need: its own declaration, else the job's."""
         return task.accept if task.accept is not None else self.accept
+
+    def guards_of(self, task: AnyTask) -> Guards:
+        """Return a column's prompt guards: its own declaration, else those of the job's that go with its task."""
+        if task.guards is not None:
+            return task.guards
+        return tuple(guard for guard in self.guards if task.takes_guard(guard))
 
     def task(self, name: str) -> AnyTask:
         """Return the task that writes `name`; KeyError if there is none."""

@@ -3,7 +3,7 @@
 from typing import Final, Literal
 
 ScoreName = Literal[
-    "share", "probability", "label_mass", "mean_probability", "geometric_mean", "minimum", "sum_logprob"
+    "share", "probability", "label_mass", "mean_probability", "geometric_mean", "minimum", "sum_logprob", "second_look"
 ]
 ScoreNames = tuple[ScoreName, ...]
 
@@ -15,6 +15,7 @@ OF_TEXT: Final[ScoreNames] = ("mean_probability", "geometric_mean", "minimum", "
 OF_MASS: Final[ScoreNames] = ("probability", "label_mass")
 
 FIELD_MARK: Final = ":"  # no attribute's name holds it
+LOOK_KEY: Final = f"{FIELD_MARK}second_look"  # in an answer's `scores`: no label, no field and no other score
 
 
 def of_field(field: str, score: str) -> str:

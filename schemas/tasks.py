@@ -31,6 +31,7 @@ from schemas.fields import (
     misfit,
     words_of,
 )
+from schemas.guards import Guard, Guards
 from schemas.scores import OF_LABEL, OF_LABELS, OF_TEXT, ScoreName, ScoreNames
 
 
@@ -38,9 +39,12 @@ class Task(Declared):
     """What every task has in common.
 
     Attributes:
+        guards: the prompt's guards against instructions in cells; None for those of the job.
         score: which of the scores stored with each answer the confidence is: `share`, `probability` or `label_mass`
             of a label; `mean_probability`, `geometric_mean`, `minimum` or `sum_logprob` of a text, of an `extract`
             the lowest field's. The first is the usual one. Changing it asks nothing.
+        second_look: answers less sure than this are asked about once more, whether they are right; what the model says
+            to that is a score, `second_look`.
         think: the model writes its reasoning first, and what is scored and written is the output part alone.
     """
 
@@ -50,11 +54,13 @@ class Task(Declared):
     name: Name
     instructions: str = ""
     examples: Examples = ()
+    guards: Guards | None = None
     accept: Accept | None = None
     score: ScoreName | None = Field(
         default=None,
         description="Which of the scores stored with each answer the confidence is; changing it asks nothing.",
     )
+    second_look: float | None = Field(default=None, gt=0, le=1)
     long_input: Literal["cut", "window"] = "cut"
     max_output_tokens: int = Field(default=64, ge=1, le=4096)
     think: bool = False
@@ -69,6 +75,13 @@ class Task(Declared):
         return self
 
     @model_validator(mode="after")
+    def _looks_at_one_answer(self) -> Self:
+        if self.second_look is not None and (self.think or self.kind == "labels"):
+            message = "looks at one answer that stands by itself: it goes neither with `think` nor with a multilabel"
+            raise WrongField(message, "second_look")
+        return self
+
+    @model_validator(mode="after")
     def _score_is_stored(self) -> Self:
         if self.score is not None and self.score not in self.score_names:
             stored = ", ".join(self.score_names)
@@ -79,17 +92,32 @@ class Task(Declared):
     def score_names(self) -> ScoreNames:
         """The scores that its answers are stored with, the usual one first."""
         # a label that ends a piece of reasoning is written freely
-        return OF_LABEL if self.is_closed and not self.think else OF_TEXT
+        usual = OF_LABEL if self.is_closed and not self.think else OF_TEXT
+        return usual if self.second_look is None else (*usual, "second_look")
 
     @property
     def chosen_score(self) -> ScoreName | None:
         """The score that confidences are, where it is not the usual one."""
         return None if self.score == self.score_names[0] else self.score
 
+    @model_validator(mode="after")
+    def _guards_fit(self) -> Self:
+        if any(not self.takes_guard(guard) for guard in self.guards or ()):
+            message = (
+                f"`mark` goes with an answer out of a set, and column {self.name} has none: text that "
+                "is copied would bring the marks along; `fence` and `repeat` go with every task"
+            )
+            raise WrongField(message, "guards")
+        return self
+
+    def takes_guard(self, guard: Guard) -> bool:
+        """Whether a guard goes with this task: words that are marked may be read, and not copied."""
+        return guard != "mark" or self.is_closed
+
     @property
     def is_closed(self) -> bool:
-        """Whether its answers are of a closed set."""
-        return False
+        """Whether the answer is one of a set, so that nothing of the row is copied into it."""
+        return self.kind in ("label", "labels", "bool")
 
     @property
     def given_examples(self) -> tuple[Example, ...]:
@@ -146,11 +174,6 @@ class Classify(Task):
         return self
 
     @property
-    def is_closed(self) -> bool:
-        """Its labels."""
-        return True
-
-    @property
     def example_words(self) -> frozenset[str] | None:
         """The labels and the word for none of them."""
         return words_of(self.labels, self.abstain)
@@ -181,11 +204,6 @@ class Multilabel(Task):
         if self.think:
             raise WrongField("a multilabel asks yes or no about each label, with no room to think", "think")
         return self
-
-    @property
-    def is_closed(self) -> bool:
-        """Yes or no, about each label."""
-        return True
 
     @property
     def score_names(self) -> ScoreNames:
@@ -327,11 +345,6 @@ class Match(Task):
     task: Literal["match"]
     left: Columns
     right: Columns
-
-    @property
-    def is_closed(self) -> bool:
-        """Yes or no."""
-        return True
 
     @property
     def inputs(self) -> tuple[str, ...]:

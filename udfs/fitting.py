@@ -1,10 +1,13 @@
 """A sheet and a row's values as token ids that fit the model's context, over-long values cut or windowed."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+from udfs.guards import CODE_LETTERS, fence_of, lines_of, marked
 from udfs.prompts import Form, Sheet
 from udfs.tokens import clean_text
 
@@ -45,6 +48,20 @@ class Fitted:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands round one row's inputs: what is constant before them, and the fence of this row, if it has one."""
+
+    head: Ids
+    opens: Ids = ()
+    closes: Ids = ()
+
+    @property
+    def size(self) -> int:
+        """Tokens that leave less room for the inputs."""
+        return len(self.head) + len(self.opens) + len(self.closes)
+
+
 class Prompter:
     """Turns the values of one task's rows into prompts of at most `room` tokens."""
 
@@ -52,17 +69,23 @@ class Prompter:
         """Tokenise all that is the same for every row."""
         self._tokens, self._sheet, self._room = tokens, sheet, room
         self._is_chat = form == "chat"
-        before = "" if self._is_chat else "\n\n"
+        self._before = "" if self._is_chat else "\n\n"
+        self._is_fenced, self._is_marked = ("fence" in sheet.guards), ("mark" in sheet.guards)
+        self._line_end = tokens.encode_cell(f"{self._before}{sheet.names[0]}:")[0]
+        lead = "\n" if self._is_fenced else self._before
         self._names = [
-            tokens.encode_cell(f"{before if place == 0 else chr(10)}{name}:") for place, name in enumerate(sheet.names)
+            tokens.encode_cell(f"{lead if place == 0 else chr(10)}{name}:") for place, name in enumerate(sheet.names)
         ]
         self._cues = [tokens.encode_cell(f"\n{cue}") for cue in sheet.cues]
+        self._again = tokens.encode_cell(f"\n\n{sheet.instruction}") if "repeat" in sheet.guards else ()
         self._gap = tokens.encode_cell(GAP)
         self._end = tokens.chat_frame[-1] if self._is_chat else ()
         # an endpoint's template is out of sight
         self._lead = tokens.answer_lead
-        self._fixed = sum(map(len, self._names)) + max(map(len, self._cues)) + len(self._end)
+        self._fixed = sum(map(len, self._names)) + len(self._again) + max(map(len, self._cues)) + len(self._end)
         self._heads = lru_cache(maxsize=len(sheet.examples) + 1)(self._head)
+        facts = json.dumps([sheet.head, sheet.names, sheet.cues])
+        self._key = hashlib.sha256(facts.encode()).digest()
 
     def fit(
         self,
@@ -87,16 +110,19 @@ class Prompter:
             clean_text(value if value is None or len(value) <= 2 * most else value[:most] + value[-most:])
             for value in values
         ]
-        cells = [self._tokens.encode_cell(" " + text) if text else () for text in texts]
+        opens, closes = self._fence(texts)
+        read = [marked(text) for text in texts] if self._is_marked else texts
+        cells = [self._tokens.encode_cell(" " + text) if text else () for text in read]
         shown = self._sheet.examples if examples is None else examples
         for kept in range(len(shown), -1, -1):
             is_constant = head is None and (examples is None or kept == 0)
             begun = self._heads(kept) if is_constant else self._head_with(shown[:kept], head)
-            room = self._room - self._fixed - len(begun)
+            frame = Frame(begun, opens, closes)
+            room = self._room - self._fixed - frame.size
             notes: tuple[str, ...] = () if kept == len(shown) else ("examples_dropped",)
             if sum(map(len, cells)) <= room:
-                return Fitted((self._body(begun, cells),), notes)
-        return self._shortened(begun, cells, room=room, window=window, whole=whole, notes=notes)
+                return Fitted((self._body(frame, cells),), notes)
+        return self._shortened(frame, cells, room=room, window=window, whole=whole, notes=notes)
 
     def finish(self, body: Ids, cue: int = 0) -> Ids:
         """The whole prompt: the body, one cue, and the template's end."""
@@ -110,13 +136,16 @@ class Prompter:
 
     @property
     def constant_tokens(self) -> int:
-        """Tokens of a prompt that are the same for every row and cannot be left out, as examples can."""
-        return len(self._heads(0)) + self._fixed
+        """Tokens of a prompt that no row changes and that cannot be left out, as examples can.
+
+        Of a fence, whose code differs from row to row, as many as it has at most.
+        """
+        return len(self._heads(0)) + self._fixed + (self._longest_fence() if self._is_fenced else 0)
 
     @property
     def line_end(self) -> int:
         """The token that ends an answer in the examples of a plain prompt: the break before the next text."""
-        return self._names[0][0]
+        return self._line_end
 
     def encode_answer(self, text: str, cue: int = 0) -> Ids:
         """Tokens of an answer as they follow the prompt: of cue and answer written in one go, or as a template does."""
@@ -141,14 +170,25 @@ class Prompter:
             return (*frame[0], *self._tokens.encode_cell(f"{text}\n\n"))
         return (*frame[0], *self._tokens.encode_cell(text), *frame[1])
 
-    def _body(self, head: Ids, cells: Sequence[Ids]) -> Ids:
-        body = list(head)
+    def _fence(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
+        if not self._is_fenced:
+            return (), ()
+        opens, closes = fence_of(self._key, texts)
+        return self._tokens.encode_cell(f"{self._before}{opens}"), self._tokens.encode_cell(f"\n{closes}")
+
+    def _longest_fence(self) -> int:
+        # a token for each letter of the code, and one for the blank before it
+        bare = [len(self._tokens.encode_cell(f"{self._before}{line}")) for line in lines_of("")]
+        return sum(size + CODE_LETTERS + 1 for size in bare)
+
+    def _body(self, frame: Frame, cells: Sequence[Ids]) -> Ids:
+        body = [*frame.head, *frame.opens]
         for name, cell in zip(self._names, cells, strict=True):
             body += (*name, *cell)
-        return tuple(body)
+        return (*body, *frame.closes, *self._again)
 
     def _shortened(
-        self, head: Ids, cells: list[Ids], *, room: int, window: bool, whole: int | None, notes: tuple[str, ...]
+        self, frame: Frame, cells: list[Ids], *, room: int, window: bool, whole: int | None, notes: tuple[str, ...]
     ) -> Fitted:
         free = room - (0 if whole is None else len(cells[whole]))
         if free < LEAST_TOKENS or (whole is not None and len(cells) == 1):
@@ -161,7 +201,7 @@ class Prompter:
             size = room - sum(len(cell) for place, cell in enumerate(short) if place != longest)
             parts = windows_of(cells[longest], size)
             bodies = [
-                self._body(head, [*short[:longest], part, *short[longest + 1 :]]) for part in parts[:MOST_WINDOWS]
+                self._body(frame, [*short[:longest], part, *short[longest + 1 :]]) for part in parts[:MOST_WINDOWS]
             ]
             is_cut = len(parts) > MOST_WINDOWS or short != cells
             return Fitted(tuple(bodies), (*notes, "windowed", *(("cut",) if is_cut else ())))
@@ -169,7 +209,7 @@ class Prompter:
         if cap < LEAST_TOKENS:
             return Fitted(error="over_long")
         short = [cell if place == whole else self._cut(cell, cap) for place, cell in enumerate(cells)]
-        return Fitted((self._body(head, short),), (*notes, "cut"))
+        return Fitted((self._body(frame, short),), (*notes, "cut"))
 
     def _cut(self, cell: Ids, cap: int) -> Ids:
         """Keep the first two thirds and the last third of what fits."""

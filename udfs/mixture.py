@@ -54,7 +54,7 @@ GROUP_BITS: Final = 40
 ROWS_OF_A_WAY: Final = 16
 MOST_WAYS: Final = 256
 ROWS_TOGETHER: Final = 8
-DECLARED_OUTSIDE: Final = {"accept", "reference", "score"}
+DECLARED_OUTSIDE: Final = {"accept", "reference", "score", "second_look"}
 
 Frames = Iterator[pd.DataFrame]
 Row = dict[str, Any]

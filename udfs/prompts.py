@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from schemas.fields import Example, Labels
+from schemas.guards import Guard
 from schemas.tasks import Answer, AnyTask, Classify, Clean, Extract, Impute, Match, Multilabel
+from udfs.guards import note_of
 
 Form = Literal["chat", "completion"]
 
@@ -24,12 +26,18 @@ class Sheet:
 
     A cue is what stands after the inputs; its last line ends where the answer begins. Several cues are several
     reads of one question.
+
+    Attributes:
+        instruction: with what the head begins; it says what is to be done.
+        guards: what the prompt does against instructions in the inputs.
     """
 
     head: str
     examples: tuple[str, ...]
     names: tuple[str, ...]
     cues: tuple[str, ...]
+    instruction: str = ""
+    guards: tuple[Guard, ...] = ()
 
 
 def sheet_of(task: AnyTask, *, codes: tuple[str, ...] = ()) -> Sheet:
@@ -48,6 +56,9 @@ def sheet_of(task: AnyTask, *, codes: tuple[str, ...] = ()) -> Sheet:
         "answer": _answer,
     }
     sheet = writers[task.task](task, codes)
+    if task.guards:
+        parts = (sheet.head, note_of(task.guards))
+        sheet = replace(sheet, head="\n\n".join(part for part in parts if part), guards=task.guards)
     if task.think:
         sheet = replace(sheet, head=f"{sheet.head}\n\n{THINK}", cues=tuple(map(_thinking_cue, sheet.cues)))
     return replace(sheet, examples=tuple(example_text(task, one, codes) for one in task.given_examples))
@@ -115,8 +126,7 @@ def _classify(task: Classify, codes: tuple[str, ...]) -> Sheet:
     if task.abstain:
         labels.setdefault(task.abstain, "none of the others fits")
     menus = () if task.preselect == 0 else (_menu("Labels", labels, codes),)
-    head = _head("Choose the label that fits the text.", task.instructions, *menus)
-    return Sheet(head, (), _called(task.from_), ("Label:",))
+    return _sheet(task, "Choose the label that fits the text.", *menus, names=_called(task.from_), cues=("Label:",))
 
 
 def _classify_example(task: Classify, example: Example, codes: tuple[str, ...]) -> str:
@@ -125,8 +135,8 @@ def _classify_example(task: Classify, example: Example, codes: tuple[str, ...]) 
 
 def _multilabel(task: Multilabel, codes: tuple[str, ...]) -> Sheet:
     labels = dict(task.labels) if isinstance(task.labels, dict) else {}
-    head = _head("Say of each label whether it fits the text.", task.instructions, _menu("Labels", labels, codes))
-    return Sheet(head, (), _called(task.from_), tuple(map(_does_it_fit, labels)))
+    ask, menu = "Say of each label whether it fits the text.", _menu("Labels", labels, codes)
+    return _sheet(task, ask, menu, names=_called(task.from_), cues=tuple(map(_does_it_fit, labels)))
 
 
 def _multilabel_example(task: Multilabel, example: Example, codes: tuple[str, ...]) -> str:
@@ -151,8 +161,7 @@ def _extract(task: Extract, codes: tuple[str, ...]) -> Sheet:
         kind = "date, YYYY-MM-DD" if kind == "date" else kind
         lines.append(f"- {name} ({kind})" + (f": {attribute.description}" if attribute.description else ""))
     ask = "Copy these fields from the text into JSON. A field that the text does not state is null."
-    head = _head(ask, task.instructions, "Fields:\n" + "\n".join(lines))
-    return Sheet(head, (), _called(task.from_), ("JSON:",))
+    return _sheet(task, ask, "Fields:\n" + "\n".join(lines), names=_called(task.from_), cues=("JSON:",))
 
 
 def _extract_example(task: Extract, example: Example, codes: tuple[str, ...]) -> str:
@@ -161,7 +170,7 @@ def _extract_example(task: Extract, example: Example, codes: tuple[str, ...]) ->
 
 def _clean(task: Clean, codes: tuple[str, ...]) -> Sheet:
     rules = f"Correct the value of {task.name}. Keep a value that is right as it is.\nRules: {task.rules}"
-    return Sheet(_head(rules, task.instructions), (), task.inputs, (f"Corrected {task.name}:",))
+    return _sheet(task, rules, names=task.inputs, cues=(f"Corrected {task.name}:",))
 
 
 def _clean_example(task: Clean, example: Example, codes: tuple[str, ...]) -> str:
@@ -174,8 +183,8 @@ def _clean_example(task: Clean, example: Example, codes: tuple[str, ...]) -> str
 def _impute(task: Impute, codes: tuple[str, ...]) -> Sheet:
     labels = task.labels if isinstance(task.labels, dict) else {}
     menu = _menu("Possible values", labels, codes) if labels else ""
-    head = _head(f"Fill in {task.name} from what is known of the row.", task.instructions, menu)
-    return Sheet(head, (), task.from_, (f"{task.name}:",))
+    ask = f"Fill in {task.name} from what is known of the row."
+    return _sheet(task, ask, menu, names=task.from_, cues=(f"{task.name}:",))
 
 
 def _impute_example(task: Impute, example: Example, codes: tuple[str, ...]) -> str:
@@ -183,9 +192,8 @@ def _impute_example(task: Impute, example: Example, codes: tuple[str, ...]) -> s
 
 
 def _match(task: Match, codes: tuple[str, ...]) -> Sheet:
-    head = _head("Say whether record A and record B are the same thing.", task.instructions)
     names = (*(f"A {name}" for name in task.left), *(f"B {name}" for name in task.right))
-    return Sheet(head, (), names, ("Same:",))
+    return _sheet(task, "Say whether record A and record B are the same thing.", names=names, cues=("Same:",))
 
 
 def _match_example(task: Match, example: Example, codes: tuple[str, ...]) -> str:
@@ -201,8 +209,7 @@ def _answer(task: Answer, codes: tuple[str, ...]) -> Sheet:
     elif task.not_answerable:
         ask += f" If the text does not say, answer: {task.not_answerable}"
     menu = _menu("Possible answers", options, codes) if options else ""
-    head = _head(ask, task.instructions, menu)
-    return Sheet(head, (), _called(task.from_), (f"{_question(task)}Answer:",))
+    return _sheet(task, ask, menu, names=_called(task.from_), cues=(f"{_question(task)}Answer:",))
 
 
 def _question(task: Answer) -> str:
@@ -219,8 +226,9 @@ def _called(columns: tuple[str, ...]) -> tuple[str, ...]:
     return ("Text",) if len(columns) == 1 else columns
 
 
-def _head(ask: str, instructions: str, *more: str) -> str:
-    return "\n\n".join(part for part in (f"{ask}\n{instructions}".strip(), *more) if part)
+def _sheet(task: AnyTask, ask: str, *more: str, names: tuple[str, ...], cues: tuple[str, ...]) -> Sheet:
+    told = f"{ask}\n{task.instructions}".strip()
+    return Sheet("\n\n".join(part for part in (told, *more) if part), (), names, cues, instruction=told)
 
 
 def _menu(title: str, labels: dict[str, str], codes: tuple[str, ...]) -> str:

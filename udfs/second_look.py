@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from schemas.scores import LOOK_KEY
 from udfs.closed_set import ClosedSet
 from udfs.confidence import probability
 from udfs.prompts import NO, YES
@@ -15,7 +16,6 @@ from udfs.questions import Answered, Asked, Inquiry
 from udfs.wire import Read, Reply
 
 ASK = "Is that right?"
-NAME = "second_look"
 
 
 class SecondLook:
@@ -58,7 +58,7 @@ class SecondLook:
         if replies:
             p = self._p_true(replies[0])
             score = None if p is None else p * self._below
-        return answer if score is None else replace(answer, scores={**answer.scores, NAME: score})
+        return answer if score is None else replace(answer, scores={**answer.scores, LOOK_KEY: score})
 
     def _p_true(self, reply: Reply) -> float | None:
         said = None if reply.error else self.closed.label_of(reply.token_ids)

@@ -36,6 +36,7 @@ class Seen:
         escaped: exceptions that were none of burnish's own errors.
         left: processes of ours that outlived the case by a minute.
         problems: what broke an invariant, in words.
+        more: what one campaign alone counts.
     """
 
     faults: int = 1
@@ -47,6 +48,7 @@ class Seen:
     escaped: int = 0
     left: int = 0
     problems: list[str] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def check(self, holds: bool, problem: str) -> None:
         """Note a problem where something does not hold."""

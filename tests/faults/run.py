@@ -2,7 +2,7 @@
 
 A word selects every case whose name begins with it: `driver`, `driver/wave-committed`, `driver/wave-committed/3`.
 Results are kept after every case; the same command goes on with what is left or went wrong. The table of everything
-on record is written beside the results, as Markdown.
+on record is written beside the results, as Markdown; what came of injections has a page of its own.
 """
 
 import argparse
@@ -17,13 +17,14 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from jobs.session import spark_session
-from tests.faults import cluster, driver, inputs, limits, naive, rivals
+from tests.faults import cluster, driver, injection, inputs, limits, naive, rivals
+from tests.faults.injection_page import page as injection_page
 from tests.faults.ledger import Case, Results, played, table
 from tests.shop import for_small_tables
 from udfs.models import cache_folder
 
 HERE = Path(__file__).parent
-CAMPAIGNS = (driver, cluster, rivals, inputs, limits, naive)
+CAMPAIGNS = (driver, cluster, rivals, inputs, limits, naive, injection)
 
 
 def all_cases(spark: SparkSession, shared: Path) -> list[Case]:
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=cache_folder() / "faults", help="where cases have their tables")
     parser.add_argument("--results", type=Path, help="one line a case; by default in the folder")
     parser.add_argument("--table", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--injection", type=Path, default=HERE / "INJECTION.md")
     parser.add_argument("--keep", action="store_true", help="keep the tables of cases that went well")
     words = parser.parse_args()
     results = Results(words.results or words.folder / "results.jsonl")
@@ -49,9 +51,21 @@ def main() -> None:
         sys.exit(f"no case begins with {' or '.join(words.cases)}")
     failed = _play(results, chosen, words.folder, keep=words.keep)
     shutil.rmtree(shared, ignore_errors=True)
-    words.table.write_text(_page(results, cases), encoding="utf-8")
-    print(f"{len(chosen)} cases, {failed} went wrong; {words.table}")
+    written = _write(results, cases, chosen, words)
+    print(f"{len(chosen)} cases, {failed} went wrong; {', '.join(map(str, written))}")
     sys.exit(1 if failed else 0)
+
+
+def _write(results: Results, cases: Sequence[Case], chosen: Sequence[Case], words: argparse.Namespace) -> list[Path]:
+    """Write the pages that the chosen cases have changed; return where they are."""
+    of_guards, others = (
+        [case for case in cases if (case.campaign == injection.CAMPAIGN) is is_one] for is_one in (True, False)
+    )
+    pages = {words.injection: (of_guards, injection_page), words.table: (others, _page)}
+    changed = {file: write(results, mine) for file, (mine, write) in pages.items() if set(mine) & set(chosen)}
+    for file, text in changed.items():
+        file.write_text(text, encoding="utf-8")
+    return list(changed)
 
 
 def _play(results: Results, chosen: Sequence[Case], folder: Path, *, keep: bool) -> int:

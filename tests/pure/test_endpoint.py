@@ -100,6 +100,27 @@ def test_a_choice_is_scored_and_named_conditional():
     assert "refund" in request["messages"][0]["content"]
 
 
+def test_a_doubtful_answer_is_looked_at_once_more_and_a_sure_one_is_not():
+    def script(request):
+        content = request["messages"][1]["content"]
+        if content.endswith("Is that right?"):
+            return 200, "no", math.log(0.9)
+        return 200, "refund", math.log(0.999 if "sure" in content else 0.9)
+
+    with serving(script) as (model, seen):
+        sure, doubtful = ask(model, TOPIC | {"second_look": 0.8}, [["sure"], ["Money!"]])
+    assert sure["scores"] == {":second_look": pytest.approx(0.999**6)}
+    assert doubtful["confidence"] == pytest.approx(0.9**6)
+    assert doubtful["scores"] == {":second_look": pytest.approx(0.8 * (1 - 0.9**2))}
+    assert (doubtful["value"], doubtful["prompt_tokens"]) == ('"refund"', 14)
+    again = [request for request, _ in seen if request["messages"][1]["content"].endswith("right?")]
+    assert [request["messages"][1]["content"] for request in again] == ["Text: Money!\nLabel: refund\nIs that right?"]
+    assert again[0]["structured_outputs"] == {"choice": ["yes", "no"]}
+    for words in ({"think": True}, {"task": "multilabel"}):
+        with pytest.raises(ValueError, match="looks at one answer"):
+            TASKS.validate_python(TOPIC | {"second_look": 0.8} | words)
+
+
 def test_without_log_probabilities_confidence_is_null_and_without_choice_the_text_must_be_a_label():
     answers = {"Text: a\nLabel:": " refund \n", "Text: b\nLabel:": "a refund"}
     with serving(lambda request: (200, answers[request["messages"][1]["content"]], None)) as (model, seen):
