@@ -31,6 +31,8 @@ from udfs.nearest import NearestLabels
 
 MOST_TRAINING_ROWS = 50_000  # that a baseline learns from; it holds them in memory
 KEEP_WARM_MIN = 15.0
+# beside each set's answers, one row a cell: all that a calibration or a promise would see of it
+JUDGED_DDL = "column string, right boolean, confidence double"
 
 
 @dataclass(frozen=True)
@@ -131,10 +133,14 @@ def _of_model(
     )
     result = run(spark, job, options=RunOptions())
     answers = answers_by_question(spark, store_of(job), sorted(set(result.prepared.cells.fingerprints.values())))
+    judged: list[tuple[str, bool, float | None]] = []
     for task in resolve_labels(spark, job).columns:
         cells = _cells(spark, one, job, task, answers)
+        judged += [(task.name, is_right(task, cell), cell.confidence) for cell in cells]
         seconds = result.seconds if len(job.columns) == 1 else None
         yield _line(file, one, task, job.model.text, cells, seconds), task, cells
+    table = spark.createDataFrame(judged, JUDGED_DDL).coalesce(1)
+    lake.replace(table, Place(path=str(folder / one.declared.name / name / "judged")))
 
 
 def _file_name(text: str) -> str:

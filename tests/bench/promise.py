@@ -7,8 +7,10 @@ enough, or where nothing is written.
 
 import itertools
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ KINDS = ("calibrated", "over-confident", "useless", "discrete", "heavily tied", 
 CLASSES = (2, 10, 77)
 DRAWN = (50, 100, 200, 1_000)
 PRECISIONS = (0.8, 0.9, 0.97)
+LEAST_ROWS = 100  # of a set, to be a frame
+DRAWN_OF_REAL = (50, 100, 200)
 LEAST_KEPT = 0.924  # of 1,000 trials at 0.95, corrected for the number of settings (binomial)
 
 Choice = Callable[[list[Candidate], float], Candidate | None]
@@ -155,6 +159,47 @@ def _bets_pay(one: Candidate, target: float, level: float) -> bool:
         before = (0.5 + total) / (at + 1)
         squares += (float(label) - before) ** 2
     return False
+
+
+def real_worlds(spark: Any, scores: Path) -> Iterator[World]:
+    """The embedded model's answers on public sets, each column a frame.
+
+    Args:
+        scores: what `burnish evaluate tests/suite/suite.yaml` has written.
+    """
+    for folder in sorted(scores.glob("*/smollm2/judged")):
+        rows = spark.read.format("delta").load(str(folder)).where("confidence IS NOT NULL").collect()
+        for column in sorted({row["column"] for row in rows}):
+            mine = [row for row in rows if row["column"] == column]
+            if len(mine) >= LEAST_ROWS:
+                scored = np.array([[row["confidence"], row["right"]] for row in mine], dtype=float)
+                yield World(f"{folder.parts[-3]}, {column}", scored[:, 0], scored[:, 1] > 0)
+
+
+def promise_real(bench: Any) -> list[Any]:
+    """The same over real answers: every public set that was evaluated, by rows drawn and precision."""
+    from report import Table
+
+    number, rows, broken, better = bench.size(1000, quick=20), [], 0, 0
+    worlds = list(real_worlds(bench.spark, Path(os.environ.get("BURNISH_SUITE", "")) / "scores"))
+    for frame, drawn, precision in itertools.product(worlds, DRAWN_OF_REAL, PRECISIONS):
+        ours = trials(frame, drawn=drawn, precision=precision, number=number)
+        theirs = trials(frame, drawn=drawn, precision=precision, number=max(1, number // 10), choose=bargain)
+        broken += ours.share_kept < LEAST_KEPT
+        better += ours.bought >= theirs.bought
+        shares = (ours.share_kept, ours.wrote / number, ours.bought, theirs.bought, oracle(frame, precision))
+        size = (f"{len(frame.scores):,}", f"{frame.right.mean():.3f}", f"{drawn:,}", f"{precision:g}")
+        rows.append((frame.name, *size, *(f"{share:.3f}" for share in shares)))
+    headings = ("set", "rows", "right", "drawn", "precision", "kept", "wrote", "rows written", "by BARGAIN", "oracle")
+    note = (
+        f"{number:,} trials a setting over what `burnish evaluate tests/suite/suite.yaml` left, the sample included in "
+        f"the frame; assurance {ASSURANCE}; the columns as under `promise`."
+    )
+    summary = [
+        (f"settings that kept it in {LEAST_KEPT:.1%} of trials or more", f"{len(rows) - broken} of {len(rows)}"),
+        ("settings that wrote at least as much as by BARGAIN's bound", f"{better} of {len(rows)}"),
+    ]
+    return [Table(("promise over real answers", "found"), summary, ""), Table(headings, rows, note)]
 
 
 def promise(bench: Any) -> list[Any]:

@@ -16,6 +16,7 @@ PARTS = {
     "publish_1m": "million",
     "night_10m": "ten_million",
     "promise": "promise",
+    "promise_real": "promise",
     "confidences": "confidences",
 }
 
