@@ -236,7 +236,9 @@ def _line(file: SuiteFile, one: Judged, task: AnyTask, system: str, cells: list[
 def _beside(file: SuiteFile, line: Line, task: AnyTask, cells: Sequence[Cell]) -> Beside:
     """Compare the scores that a set's answers are stored with."""
     answered = [cell for cell in cells if cell.is_answered]
-    stored = {name: [cell.scores.get(name) for cell in answered] for name in task.score_names}
+    stored: dict[str, list[float | None]] = {
+        name: [cell.scores.get(name) for cell in answered] for name in task.score_names
+    }
     right, own = [is_right(task, cell) for cell in answered], task.score or task.score_names[0]
     found = compare(right, stored, own, resamples=file.resamples, seed=file.seed)
     return Beside(line.name, line.task, line.system, tuple(found))

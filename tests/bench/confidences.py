@@ -77,7 +77,8 @@ def confidences(bench: Bench) -> list[Table]:
     note = (
         f"{bench.size(ROWS, quick=QUICK_ROWS)} rows a set, asked once; every formula sees the same tokens. *Default*: "
         "what burnish takes as confidence; *first or equal*: no formula has a higher AUROC, or the interval of each "
-        "that has (95 %, paired bootstrap) includes 0. Sets of which all answers are right, or all wrong, say nothing."
+        "that has (95 %, paired bootstrap) includes 0. Sets of which all answers are right, or all wrong, say nothing. "
+        "Of an extract every formula has the figures under the grammar, over the tokens that it allows."
     )
     return [_summary("test rows", judged, note), _choice(chosen), *(_details(*one) for one in judged)]
 
