@@ -21,8 +21,10 @@ Where = tuple[str | int, ...]
 
 
 def outside(path: str, env: Mapping[str, str] = os.environ) -> str:
-    """Return what is wrong with a path: that it lies under none of the roots, links followed; "" where it may stand."""
+    """Return what is wrong with a path: a NUL in it, or that it lies under none of the roots, links followed."""
     roots = [root.strip() for root in env.get(VARIABLE, "").split(",") if root.strip()]
+    if "\0" in path:
+        return f"{path!r} is no path: it holds a NUL"
     scheme, place = _resolved(path)
     under = (_resolved(root) for root in roots)
     if not roots or any(scheme == kind and posixpath.commonpath([place, root]) == root for kind, root in under):

@@ -53,6 +53,11 @@ def test_a_path_lies_under_a_root_of_its_own_kind_or_is_refused(path: str, is_in
     assert outside(path, {}) == ""
 
 
+def test_a_path_with_a_nul_is_refused_in_words() -> None:
+    with pytest.raises(JobFileError, match="holds a NUL"):
+        check_path("/data/a\0b", {})
+
+
 def test_a_link_out_of_the_root_leads_out(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "link").symlink_to("/")

@@ -61,7 +61,7 @@ def test_options_and_time_look_for_themselves(shop: Shop, settled: EnrichJob) ->
     assert not shop.run(settled, overwrite_edits=True).prepared.is_known
     assert not shop.run(settled, keep_old=True).prepared.is_known
     assert shop.run(settled, json_lines=True).prepared.is_known
-    dated: dict[str, Any] = {"where": "text <> current_date()"}
+    dated: dict[str, Any] = {"where": "current_date() IS NOT NULL"}
     source = settled.source.model_copy(update=dated)
     timed = settled.model_copy(update={"source": source})
     for _ in range(2):

@@ -51,7 +51,7 @@ def test_a_page_and_its_facts(shop: Shop, tmp_path: Path) -> None:
     assert column["risk"][-1] == [1.0, pytest.approx(4 / 40)]
     assert len(facts["runs"]) == 2
     moved = {(one["figure"], one["before"], one["now"]) for one in facts["compared"]}
-    assert ("accepted", 0, 36) in moved
+    assert moved == {("accepted", 0, 40), ("review", 40, 0)}
     assert "What differs from the run before" in file.read_text(encoding="utf-8")
     assert facts["runs"][0]["cost"] > 0
     without = report(shop.spark, declared, values=False)
