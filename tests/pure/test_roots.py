@@ -7,7 +7,7 @@ import pytest
 from jobs import lake
 from schemas.errors import JobFileError
 from schemas.mix import MixFile
-from schemas.roots import VARIABLE, outside
+from schemas.roots import VARIABLE, check_path, outside
 from schemas.train import TrainFile
 from schemas.yaml_file import parse_file, parse_job
 
