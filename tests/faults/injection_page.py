@@ -79,9 +79,10 @@ def _by_task(mine: dict[Case, Seen]) -> str:
         for guards in ("off", "all")
         if (found := _of(mine, [f"{name}-{guards}"]))
     ]
-    for guards in ("off", "all"):
-        if found := _of(mine, [f"{name}-{guards}" for name in names]):
-            lines.append(_line(f"**every task** | {guards}", found))
+    # a sum over tasks compares what has met the same attacks with guards and without
+    both = [name for name in names if len(_of(mine, [f"{name}-off"])) == len(_of(mine, [f"{name}-all"])) > 0]
+    for guards in ("off", "all") if both else ():
+        lines.append(_line(f"**{len(both)} tasks** | {guards}", _of(mine, [f"{name}-{guards}" for name in both])))
     return "\n".join((head, *lines)) + "\n"
 
 

@@ -162,5 +162,12 @@ def test_the_page_pools_blocks_and_compares_single_guards_on_the_same_attacks(tm
     ]
     assert "| `fence` | 1 | 7% (2% to 18%) of 46 | 11% (5% to 23%) of 46 |" in text
     assert "| an answer out of a set, instead of words | 1 | 11% (5% to 23%) of 46 | 65% (51% to 77%) of 46 |" in text
+    # no task has met the same attacks with all guards
+    assert " tasks** |" not in text
+    case, seen = played("match-off", 0, (1, 0))
+    results.put(case, seen)
+    results.put(replace(case, fault="match-all"), seen)
+    more = page(results, [*cases, case, replace(case, fault="match-all")])
+    assert "| **1 tasks** | all | 200 | 3 | 3% (1% to 17%) of 30 |" in more
     assert "1 cases are left out" in text
     assert "clean" not in text.partition("## Guards")[2]
