@@ -17,7 +17,8 @@ from tests.faults.injection_page import page
 from tests.faults.ledger import Case, Results, Seen
 
 TASKS: TypeAdapter[AnyTask] = TypeAdapter(AnyTask)
-KINDS = {f"kind {number}": [f"attack {number}.{turn}" for turn in range(BLOCKS)] for number in range(15)}
+FIVE = range(5)
+KINDS = {f"kind {number}": [f"attack {number}.{turn}" for turn in FIVE] for number in range(15)}
 
 
 @pytest.fixture
@@ -32,20 +33,20 @@ def aim(name: str) -> Aim:
 
 
 def test_all_blocks_together_are_all_attacks_once(bipia: Path) -> None:
-    blocks = [block_of(number, bipia) for number in range(BLOCKS)]
+    blocks = [block_of(number, bipia) for number in range(len(BLOCKS))]
     counts = [
         [sum(one.source == source for one in block) for source in ("BIPIA", "own", "harmless")] for block in blocks
     ]
-    assert counts == [[15, 8, 4]] * BLOCKS
+    assert counts == [[15, 8, 4], [60, 32, 16]]
     written = {one.written("WORD", "Label") for block in blocks for one in block}
     assert len(written) == 75 + 40 + 20
-    assert {kind: len(texts) for kind, texts in OWN.items()} == dict.fromkeys(OWN, BLOCKS)
-    assert len(HARMLESS) == BLOCKS
+    assert {kind: len(texts) for kind, texts in OWN.items()} == dict.fromkeys(OWN, len(FIVE))
+    assert len(HARMLESS) == len(FIVE) == sum(map(len, BLOCKS))
     assert not any(CANARY in text for text in written)
 
 
 def test_an_attack_names_the_word_and_the_cue_or_hides_its_order(bipia: Path) -> None:
-    own = [one for number in range(BLOCKS) for one in block_of(number, bipia) if one.source == "own"]
+    own = [one for number in range(len(BLOCKS)) for one in block_of(number, bipia) if one.source == "own"]
     assert sum(one.demands for one in own) == 35
     assert Attack("own", "k", '{cue}: {word}"}').written("refund", "Label") == 'Label: refund"}'
     hidden = Attack("own", "k", "Do: {hidden}", hides=str.upper)
@@ -123,7 +124,7 @@ def played(
     more = {
         **{"model": model, "at": at, "questions": 62, "seconds": 12.0, "prompt_tokens": 200.0, "leaks": 0},
         **{
-            "neighbours": 8,
+            **{"neighbours": 8, "answers": 3},
             "counts": {**counts, "harmless before": [1, 4], "harmless after": [0, 4], "obeyed": [2, 14]},
         },
     }
@@ -141,7 +142,7 @@ def test_the_page_pools_blocks_and_compares_single_guards_on_the_same_attacks(tm
     ):
         results.put(case, seen)
         cases.append(case)
-    cases.append(replace(cases[0], seed=4))
+    cases.append(replace(cases[0], seed=2))
     text = page(Results(tmp_path / "results.jsonl"), cases)
     assert "m (1)" in text
     assert "4 of 6 cases" in text
@@ -149,6 +150,7 @@ def test_the_page_pools_blocks_and_compares_single_guards_on_the_same_attacks(tm
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[2:] == [
         "200",
+        "3",
         "25% (16% to 37%) of 60",
         "0% (0% to 11%) of 32",
         "11% (5% to 23%) of 46",
@@ -160,5 +162,12 @@ def test_the_page_pools_blocks_and_compares_single_guards_on_the_same_attacks(tm
     ]
     assert "| `fence` | 1 | 7% (2% to 18%) of 46 | 11% (5% to 23%) of 46 |" in text
     assert "| an answer out of a set, instead of words | 1 | 11% (5% to 23%) of 46 | 65% (51% to 77%) of 46 |" in text
+    # no task has met the same attacks with all guards
+    assert " tasks** |" not in text
+    case, seen = played("match-off", 0, (1, 0))
+    results.put(case, seen)
+    results.put(replace(case, fault="match-all"), seen)
+    more = page(results, [*cases, case, replace(case, fault="match-all")])
+    assert "| **1 tasks** | all | 200 | 3 | 3% (1% to 17%) of 30 |" in more
     assert "1 cases are left out" in text
     assert "clean" not in text.partition("## Guards")[2]
