@@ -14,6 +14,8 @@ from jobs.source import ZONED
 from jobs.texts import is_blank, text_of
 from schemas.tasks import AnyTask, Match
 
+WRITTEN_BY = "written_by:"
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -115,7 +117,10 @@ def _status(cells: CellFrame) -> Column:
     status = status.when((state == "person") & ~(in_place & F.col("new").eqNullSafe(F.col("old"))), "accepted")
     status = status.when(state == "person", "unchanged")
     status = status.when(F.col("a.status").isNull(), "pending").when(F.col("a.status") == "failed", "failed")
-    status = status.when(in_place & F.col("new").eqNullSafe(F.col("old")) & F.col("guard").isNull(), "unchanged")
+    same = in_place & F.col("new").eqNullSafe(F.col("old")) & F.col("guard").isNull()
+    # an answer that was written over the cell, and is judged anew, is no cell that was right from the start
+    stands = (state == "redecide") & (F.col("was") == "accepted") & passes & ~held_back
+    status = status.when(same & F.coalesce(~stands, F.lit(True)), "unchanged")
     return status.when(held_back | ~passes, "review").otherwise("accepted")
 
 
@@ -135,6 +140,19 @@ def _on_record() -> Column:
     failed = failed & F.col("was_error").eqNullSafe(F.col("a.error"))
     waits = (F.col("status") == "pending") & (F.col("was").isNull() | (F.col("was") == "pending"))
     return F.coalesce(failed | waits, F.lit(False))
+
+
+def _stands_since() -> Column:
+    """Whether a cell that is judged anew holds, as its value, what an earlier run wrote."""
+    same = F.col("new").eqNullSafe(F.col("old")) & (F.col("was") == "accepted")
+    return F.coalesce(F.col("state").isin("redecide", "person") & same, F.lit(False))
+
+
+def _writer() -> Column:
+    """The note of the run that wrote a value which others have only judged since: `undo` takes it back by that."""
+    before = F.filter(F.from_json("old_meta", "notes array<string>")["notes"], lambda note: note.startswith(WRITTEN_BY))
+    written = F.concat(F.lit(WRITTEN_BY), F.get_json_object("old_meta", "$.published_run"))
+    return F.coalesce(F.try_element_at(before, F.lit(1)), written, F.lit(WRITTEN_BY))
 
 
 def _judged(cells: CellFrame) -> Column:
@@ -158,6 +176,7 @@ def _judged(cells: CellFrame) -> Column:
         F.when(F.col("state").isin(*cells_.NOT_ASKED), F.array("state")).otherwise(F.array().cast("array<string>")),
         F.when(by_person, F.array(cells_.said_note(F.col("said")))).otherwise(F.array().cast("array<string>")),
         F.when(answered & ~unscored & chosen.isNotNull(), F.array(chosen)).otherwise(F.array().cast("array<string>")),
+        F.when(accepted & _stands_since(), F.array(_writer())).otherwise(F.array().cast("array<string>")),
     )
     task_fingerprint = _per_task([F.lit(cells.fingerprints[task.name]) for task in tasks])
     confidence = _per_task([cells.rules[task.name].confidence(*_scores(task)) for task in tasks])

@@ -102,6 +102,23 @@ def test_values_of_other_types_come_back_as_they_were(shop: Shop) -> None:
     assert shop.rows()[1]["found"].asDict() == {"kind": "refund"}
 
 
+def test_a_value_that_was_only_judged_anew_since_comes_back_too(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    first = shop.run(shop.job(CITY, TOPIC))
+    for score in ("geometric_mean", "minimum"):
+        job = shop.job({**CITY, "score": score}, TOPIC)
+        again = shop.run(job)
+        assert again.progress.questions == 0
+        # what a run wrote is still no cell that was right from the start
+        assert counts(again, "city") == {"accepted": 2, "unchanged": 1}
+    rows = shop.rows()
+    assert rows[1]["city_meta"]["published_run"] == again.run_id
+    assert f"written_by:{first.run_id}" in rows[1]["city_meta"]["notes"]
+    done = undo(shop.spark, job, run_id=first.run_id, columns=["city"])
+    assert vars(done.columns["city"]) == {"changed": 2, "restored": 2, "left": 0}
+    assert column(shop.rows(), "city") == [" Berlin ", "Paris", "rome"]
+
+
 def test_a_publish_that_never_happened_restores_nothing(shop: Shop) -> None:
     shop.write(ROWS, DDL)
     job = shop.job(CITY)
