@@ -9,6 +9,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from jobs import lake
+from jobs.judge import writer
 from jobs.status import last_runs
 from jobs.store import store_of
 from jobs.undo import STATE
@@ -54,7 +55,8 @@ def _named(run: dict[str, Any]) -> str:
 
 def _cost(run: dict[str, Any]) -> str:
     counts = ((run["questions"], "questions"), (run["tokens"], "tokens"), (run["seconds"], "s"))
-    return "\n".join(f"{count:,} {unit}" for count, unit in counts if count is not None)
+    told = [f"{count:,} {unit}" for count, unit in counts if count is not None]
+    return "\n".join([*told, *([] if run["cost"] is None else [f"{run['cost']:,.2f} for GPUs"])])
 
 
 def history(spark: SparkSession, job: EnrichJob) -> History:
@@ -81,6 +83,7 @@ def history(spark: SparkSession, job: EnrichJob) -> History:
                 "questions": report.get("questions"),
                 "tokens": _sum(report.get("prompt_tokens"), report.get("completion_tokens")),
                 "seconds": report.get("seconds"),
+                "cost": report.get("cost"),
                 "changed": dict(sorted(changed.get(row["run_id"], {}).items())),
                 "stands": stands.get(row["run_id"], {}),
             }
@@ -89,14 +92,14 @@ def history(spark: SparkSession, job: EnrichJob) -> History:
 
 
 def _standing(spark: SparkSession, job: EnrichJob) -> dict[str, dict[str, int]]:
-    """By run: how many cells of each column were last written by it."""
+    """By run: how many cells of each column hold what it wrote."""
     found: dict[str, dict[str, int]] = {}
     if not lake.exists(spark, job.target_place):
         return found
     target = lake.read(spark, job.target_place)
     for task in job.columns:
         if f"{task.name}_meta" in target.columns:
-            run = lake.col(f"{task.name}_meta")["published_run"].alias("run")
+            run = writer(lake.col(f"{task.name}_meta")).alias("run")
             for row in target.select(run).where("run IS NOT NULL").groupBy("run").count().collect():
                 found.setdefault(row["run"], {})[task.name] = int(row["count"])
     return found

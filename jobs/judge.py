@@ -155,6 +155,12 @@ def _writer() -> Column:
     return F.coalesce(F.try_element_at(before, F.lit(1)), written, F.lit(WRITTEN_BY))
 
 
+def writer(meta: Column) -> Column:
+    """The run that wrote a cell's value, from its record; later runs may have judged it anew."""
+    notes = F.filter(meta["notes"], lambda note: note.startswith(WRITTEN_BY))
+    return F.coalesce(F.substring(F.try_element_at(notes, F.lit(1)), len(WRITTEN_BY) + 1, 1000), meta["published_run"])
+
+
 def _judged(cells: CellFrame) -> Column:
     tasks = cells.scope.tasks
     in_place = F.col("task").isin([at for at, task in enumerate(tasks) if task.in_place])

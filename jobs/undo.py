@@ -21,7 +21,7 @@ from rich.text import Text
 
 from jobs import lake
 from jobs.conditions import narrowed
-from jobs.judge import WRITTEN_BY
+from jobs.judge import writer
 from jobs.store import Store, append_changes, on_record, store_of
 from jobs.texts import input_hash, text_of, type_tag, value_hash, value_of
 from schemas.errors import DataContractError, JobFileError
@@ -169,9 +169,7 @@ class _Back:
         task, cell = self.chosen[at], F.col(f"s.c{at}")
         meta, now = lake.col(f"{task.name}_meta", of="t"), self._text(task.name)
         holds = now.eqNullSafe(cell["new_value"]) & (meta["value_hash"] == value_hash(now))
-        # a later run may have judged the value anew without changing it
-        is_its = (meta["published_run"] == self.run) | F.array_contains(meta["notes"], WRITTEN_BY + self.run)
-        return F.coalesce(cell.isNotNull() & F.coalesce(is_its, F.lit(False)) & holds, F.lit(False))
+        return F.coalesce(cell.isNotNull() & (writer(meta) == self.run) & holds, F.lit(False))
 
     def updates(self) -> dict[str, str | Column]:
         """Return column -> expression of the MERGE."""
