@@ -82,7 +82,7 @@ class Store:
         self._create(row.sparkSession, OF_QUIET)
         lake.append(row, self.place("quiet"))
 
-    def _create(self, spark: SparkSession, layout: Mapping[str, Mapping[str, str]]) -> None:
+    def _create(self, spark: SparkSession, layout: Mapping[str, dict[str, str]]) -> None:
         for table, columns in layout.items():
             if not self.exists(spark, table):
                 properties = {"delta.dataSkippingStatsColumns": STATISTICS[table]}

@@ -193,8 +193,8 @@ def answer_at(desk: Desk, spec: AskSpec, questions: Iterable[Question]) -> Itera
     }
     for inquiry in inquiries.values():
         _register(desk, inquiry)
-    for look in looks.values():
-        desk.register(look.closed)
+    for second in looks.values():
+        desk.register(second.closed)
     taken = 0
     doubtful: list[tuple[First, Read]] = []
 
@@ -209,12 +209,14 @@ def answer_at(desk: Desk, spec: AskSpec, questions: Iterable[Question]) -> Itera
     for (question, asked), replies in desk.run(work()):
         given += 1
         first = First(question, asked, inquiries[question.task].answered(asked, replies), replies)
-        look = looks.get(question.task)
-        again = look.read(asked, first.answer) if look is not None else None
-        if again is not None:
-            doubtful.append((first, again))
-            continue
-        yield _row(spec, desk, first if look is None else replace(first, answer=look.scored(first.answer)))
+        if question.task in looks:
+            look = looks[question.task]
+            again = look.read(asked, first.answer)
+            if again is not None:
+                doubtful.append((first, again))
+                continue
+            first = replace(first, answer=look.scored(first.answer))
+        yield _row(spec, desk, first)
     if given != taken:
         raise EnvironmentProblem(f"{taken} questions went to the engine and {given} answers came back.")
     for first, replies in desk.run((first, [read]) for first, read in doubtful):

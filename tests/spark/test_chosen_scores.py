@@ -67,7 +67,7 @@ def test_another_score_is_published_without_a_question(shop: Shop) -> None:
     # and back: the calibration holds again
     shop.run(job())
     rows = shop.rows()
-    assert rows[0]["said_meta"]["notes"] == []
+    assert not [note for note in rows[0]["said_meta"]["notes"] if note.startswith("score:")]
     assert rows[0]["said_meta"]["raw_score"] == pytest.approx(0.7)
     assert rows[0]["said_confidence"] < 0.5
     assert not shop.endpoint.taken()
