@@ -155,9 +155,10 @@ def show(spark: SparkSession, file: TrainFile, rows: int) -> Shown:
 
 
 def trained_card(file: TrainFile, staged: StagedModel) -> ModelCard:
-    """The card of the model that a training makes: tuned, with the prompts it learned from."""
+    """The card of the model that a training makes: tuned, with the prompts and for the labels that it learned from."""
     card = card_of(file.model, staged.folder)
-    return card.model_copy(update={"tuned": True, "note": "", "prompt": file.prompt or card.prompt})
+    learned = {"tuned": True, "note": "", "prior_correction": False, "prompt": file.prompt or card.prompt}
+    return card.model_copy(update=learned)
 
 
 def _examples_of(record: dict[str, Any], teacher: Teacher) -> list[Masked]:

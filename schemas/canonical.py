@@ -56,6 +56,7 @@ def declared(task: AnyTask) -> dict[str, Any]:
     outside |= set() if task.think else {"think", "max_thinking_tokens"}
     outside |= set() if task.guards else {"guards"}
     outside |= {"second_look"} if task.second_look is None else set()
+    outside |= {"prior_correction"} if getattr(task, "prior_correction", None) is None else set()
     outside |= {"preselect"} if getattr(task, "preselect", None) is None else set()
     found = task.model_dump(mode="json", by_alias=True, exclude=outside)
     for field in ("labels", "options", "attributes"):

@@ -152,6 +152,9 @@ class Classify(Task):
     Attributes:
         preselect: the prompt lists so many labels only, those whose words are nearest to the row's; any label may
             still be the answer. 0 lists none, for a model that was trained on this very label set.
+        prior_correction: each label's probability is divided by what it has without the row's text, which makes up for
+            words that a model likes anyhow; as the model's card says by default. A model that was trained on this label
+            set knows better: say false.
     """
 
     kind: ClassVar[Kind] = "label"
@@ -163,6 +166,7 @@ class Classify(Task):
     scores: bool = False
     read: Literal["auto", "menu", "text"] = "auto"
     preselect: int | None = Field(default=None, ge=0)
+    prior_correction: bool | None = None
 
     @model_validator(mode="after")
     def _closed_set(self) -> "Classify":

@@ -58,7 +58,18 @@ class ClosedInquiry(Inquiry):
     @property
     def wants_prior(self) -> bool:
         """Whether the labels' probabilities without the text are still to be had."""
-        return self.setting.card.prior_correction and not self.setting.is_endpoint and not self._prior_known
+        return self._is_corrected and not self._prior_known
+
+    @property
+    def _is_corrected(self) -> bool:
+        """Whether labels' own probabilities are divided out: those of labels that people name, not of yes and no."""
+        task = self.task
+        if self.setting.is_endpoint or isinstance(task, Match | Multilabel):
+            return False
+        if isinstance(task, Classify) and (task.prior_correction is not None or task.preselect == 0):
+            # labels that need not be listed were trained on
+            return bool(task.prior_correction)
+        return self.setting.card.prior_correction
 
     @property
     def wants_scores(self) -> bool:

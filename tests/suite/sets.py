@@ -94,9 +94,9 @@ def _words(label: str) -> str:
 def _labelled(name: str, train: Rows, test: Rows, licence: str, *, instructions: str = "", **words: Any) -> Dataset:
     """Texts with one label each; `words` are more of the task's own."""
     known = sorted({label for _, label in train})
-    task = {
-        "task": "classify", "name": "label", "from": ["text"], "labels": known, "instructions": instructions, **words
-    }  # fmt: skip
+    task = {"task": "classify", "name": "label", "from": ["text"], "labels": known, "instructions": instructions}
+    # a set that is trained on needs no correction of what its labels have without the text
+    task |= {**({"prior_correction": False} if train else {}), **words}
     return Dataset(name, "text string, truth string", train, test, [task], {"label": "truth"}, licence)
 
 
