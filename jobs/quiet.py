@@ -93,7 +93,8 @@ def context_of(
         "fingerprints": fingerprints,
         "options": json.loads(json.dumps(told, default=str)),
         "read": scope.version,
-        "versions": {name: version for name, (version, _) in commits.items()},
+        # the moment too: a table that was dropped and made anew counts its versions from the start
+        "versions": {name: (version, moment.isoformat()) for name, (version, moment) in commits.items()},
         "code": code_digest(("schemas", "udfs", "jobs")),
         "session": {name: spark.conf.get(name, None) for name in SESSION},
     }

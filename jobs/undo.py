@@ -21,7 +21,7 @@ from rich.text import Text
 
 from jobs import lake
 from jobs.conditions import narrowed
-from jobs.judge import writer
+from jobs.judge import WRITTEN_BY, writer
 from jobs.store import Store, append_changes, on_record, store_of
 from jobs.texts import input_hash, text_of, type_tag, value_hash, value_of
 from schemas.errors import DataContractError, JobFileError
@@ -202,6 +202,8 @@ class _Back:
             "inputs_after": self._hash(task, meta["fingerprint"], restored=True),
             "value_hash": value_hash(cell["old_value"]),
             "published_run": F.lit(self.mine),
+            # the value that stands now is this undo's
+            "notes": F.filter(meta["notes"], lambda note: ~note.startswith(WRITTEN_BY)),
             "promise": F.lit(None).cast("string"),
         }
         changed = meta

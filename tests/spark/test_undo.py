@@ -117,6 +117,8 @@ def test_a_value_that_was_only_judged_anew_since_comes_back_too(shop: Shop) -> N
     done = undo(shop.spark, job, run_id=first.run_id, columns=["city"])
     assert vars(done.columns["city"]) == {"changed": 2, "restored": 2, "left": 0}
     assert column(shop.rows(), "city") == [" Berlin ", "Paris", "rome"]
+    undo(shop.spark, job, run_id=done.run_id)
+    assert column(shop.rows(), "city") == ["berlin", "paris", "rome"]
 
 
 def test_a_publish_that_never_happened_restores_nothing(shop: Shop) -> None:
