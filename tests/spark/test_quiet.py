@@ -1,5 +1,6 @@
 """A night that looked at every row in vain spares the next one the look; whatever may matter makes it look again."""
 
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -38,6 +39,18 @@ def test_what_is_written_meanwhile_is_seen(shop: Shop, settled: EnrichJob) -> No
     # what was written must first be looked at in vain
     assert not shop.run(settled).prepared.is_known
     assert shop.run(settled).prepared.is_known
+
+
+def test_a_table_made_anew_is_another_one_at_the_same_version(shop: Shop, settled: EnrichJob) -> None:
+    version = shop.version()
+    held = shop.spark.read.format("delta").load(shop.path).collect()
+    schema = shop.spark.read.format("delta").load(shop.path).schema
+    shutil.rmtree(shop.path)
+    shop.spark.createDataFrame(held, schema).coalesce(1).write.format("delta").save(shop.path)
+    for number in range(version):
+        shop.sql(f"ALTER TABLE {{t}} SET TBLPROPERTIES ('number' = '{number}')")
+    assert shop.version() == version
+    assert not shop.run(settled).prepared.is_known
 
 
 @pytest.mark.parametrize(
