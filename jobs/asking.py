@@ -173,7 +173,8 @@ class Cluster:
         return max(1, int(gpus // share) if share >= 1 else int(gpus) * int(1 / share))
 
     def _setting(self, name: str, default: float = 0.0) -> float:
-        return float(self.spark.sparkContext.getConf().get(name) or default)
+        # the context's own conf is copied, setting by setting, each time that it is asked for
+        return float(self.spark.conf.get(name, None) or default)
 
     @property
     def max_num_seqs(self) -> int:

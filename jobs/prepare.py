@@ -107,15 +107,20 @@ def to_ask(spark: SparkSession, prepared: Prepared) -> DataFrame:
     return left.withColumn("input_bytes", size).withColumn("bucket", bucket)
 
 
+def first_guess(cluster: Cluster) -> float:
+    """Return the tokens/s over all replicas that are expected before any run was measured."""
+    return FIRST_GUESS["gpu" if cluster.has_gpu else "cpu"] * cluster.replicas
+
+
 def rate_of(spark: SparkSession, prepared: Prepared, cluster: Cluster) -> tuple[float, str]:
     """Return the expected tokens/s over all replicas, and where the figure comes from."""
+    guess = first_guess(cluster)
     runs = prepared.store.read(spark, "runs").where("state = 'done'")
     rate = F.get_json_object("report", "$.tokens_per_sec").cast("double")
     same = F.get_json_object("report", "$.model_digest") == prepared.model.digest
     last = runs.where(same & (rate > 0)).orderBy(F.col("ended_at").desc()).select(rate).first()
     if last is not None:
         return float(last[0]), "measured by the last run"
-    guess = FIRST_GUESS["gpu" if cluster.has_gpu else "cpu"] * cluster.replicas
     return guess, f"a guess of {guess:,.0f} tokens/s until a first run measures it"
 
 

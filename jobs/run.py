@@ -27,7 +27,7 @@ from jobs.gate import GateKeeper, GateShut
 from jobs.leavers import count_leavers, delete_leavers
 from jobs.outcome import ColumnOutcome, Published, confirm
 from jobs.plan import cached_share
-from jobs.prepare import Prepared, prepare, rate_of, refuse_reasking, to_ask
+from jobs.prepare import Prepared, first_guess, prepare, rate_of, refuse_reasking, to_ask
 from jobs.progress import Reporter
 from jobs.publish import Turn, publish
 from jobs.result import DECIDED, RunResult
@@ -44,6 +44,7 @@ from udfs.processes import identity
 from udfs.standing import app_name
 
 QUESTIONS_PER_FILE = 500_000
+ONE_WAVE_TOKENS = 3_000
 SMALL_SHARE = 0.1  # of the cells in scope; fewer look up their own answers instead of ranking all
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,9 @@ class Night:
         minutes = job.limits.max_minutes
         deadline = None if minutes is None else self.began + minutes * 60
         bounds = Bounds(deadline, job.limits.max_tokens, self._most_failed(questions))
-        rate, _ = rate_of(self.spark, prepared, cluster)
+        # so few are one wave at any speed: nothing to look up
+        is_short = tokens <= ONE_WAVE_TOKENS
+        rate = first_guess(cluster) if is_short else rate_of(self.spark, prepared, cluster)[0]
         self.asking = Asking(desk, self.progress, rate=rate, bounds=bounds)
         with Reporter(self.progress, cached_share=cached_share(prepared, questions)) as reporter:
             self.asking.run(every=lambda: self._tick(reporter))

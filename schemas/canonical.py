@@ -12,7 +12,7 @@ from typing import Any
 
 from schemas.tasks import AnyTask
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 NULL_TAG = "-"
 
 

@@ -1,5 +1,6 @@
 """A small Delta table, a job over it and the endpoint that it asks: what the tests of whole runs have in common."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,11 @@ SMALL_TABLES = {
 
 
 def for_small_tables(session: SparkSession) -> SparkSession:
-    """Have a session interpret its plans: over a few rows, compiling them takes several times as long."""
+    """Have a session interpret its plans: over a few rows, compiling them takes several times as long.
+
+    JVMs that start from here on are children that live for a minute; all but quick compilation would be wasted on them.
+    """
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
     for name, value in SMALL_TABLES.items():
         session.conf.set(name, value)
     return session

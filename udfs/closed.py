@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import string
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,8 +27,6 @@ from udfs.parse import InvalidOutput, dumps, free_text
 from udfs.prompts import NO, YES, closed_labels
 from udfs.questions import Answered, Inquiry, Setting
 from udfs.wire import Read, Reply
-
-LEAST_PRIOR = 1e-12
 
 
 class ClosedInquiry(Inquiry):
@@ -86,8 +83,7 @@ class ClosedInquiry(Inquiry):
         self._prior_known = True
         rows = iter(masses)
         for cue, closed in enumerate(self._sets if masses else ()):
-            shares = tuple(tuple(math.log(max(mass, LEAST_PRIOR)) for mass in next(rows)) for _ in closed.paths)
-            self._sets[cue] = replace(closed, prior=shares)
+            self._sets[cue] = closed.by_chance([next(rows) for _ in closed.paths])
 
     def reads(self, body: Ids) -> list[Read]:
         """One read per cue; where scores are asked for, a forced one per label, which say all that it would."""

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from schemas.errors import JobFileError
 
 TokenPath = tuple[int, ...]
+LEAST_PRIOR = 1e-12
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,6 @@ class ClosedSet:
         return (*sorted(ends), self.eos)
 
     @cached_property
-    def deciding_token_ids(self) -> tuple[int, ...]:
-        """Tokens after which one label only is left, wherever they occur: stopping there saves the forced rest.
-
-        The label and its share among its siblings are known then; its probability without the siblings is not.
-        """
-        labels_below = Counter(path[:end] for path in self.paths for end in range(1, len(path) + 1))
-        open_tokens = {prefix[-1] for prefix, labels in labels_below.items() if labels > 1}
-        return (*sorted({token for path in self.paths for token in path} - open_tokens), self.eos)
-
-    @cached_property
     def max_tokens(self) -> int:
         """Most tokens that any label takes, its end included where one must be decoded."""
         stops = frozenset(self.stop_token_ids)
@@ -115,6 +107,23 @@ class ClosedSet:
         if spelled in self._labels_by_path:
             return self._labels_by_path[spelled]
         return self._labels_by_beginning.get(spelled)
+
+    def by_chance(self, masses: Sequence[Sequence[float]]) -> "ClosedSet":
+        """The same set with what its labels have by chance as their prior, so that without a text all are as likely.
+
+        Args:
+            masses: per label and step, the probability of its token without a text; one more for its end where wanted.
+        """
+        begun = Counter(path[:end] for path in self.paths for end in range(len(path) + 1))
+        prior = []
+        for path, steps in zip(self.paths, masses, strict=True):
+            below = [begun[path[:end]] for end in range(len(path) + 1)] + [1]
+            # a branch of the trie that holds more labels is that much likelier to hold the right one
+            due = [below[at + 1] / below[at] for at in range(len(steps))]
+            prior.append(
+                tuple(math.log(max(mass, LEAST_PRIOR) / share) for mass, share in zip(steps, due, strict=True))
+            )
+        return replace(self, prior=tuple(prior))
 
     def write(self, folder: Path) -> Path:
         """Put the set where the replica looks for it; readers see the whole file or none."""

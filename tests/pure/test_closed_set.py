@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -58,8 +59,6 @@ def test_the_decode_may_stop_where_one_label_only_is_left():
     # After "car" or "cas" or "t" nothing is open; c and a lead to two labels each.
     assert made.label_of(spell("car")) == "card lost"
     assert made.label_of(spell("ca")) is None
-    assert set(spell("ca")).isdisjoint(made.deciding_token_ids)
-    assert set(spell("rt")) <= set(made.deciding_token_ids)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +82,23 @@ def test_a_prior_must_match_the_labels_token_by_token():
         ClosedSet.build(["ab", "c"], spell, garbage=GARBAGE, eos=EOS, prior=[[-1], [-1]])
 
 
+def test_by_chance_alone_every_label_is_as_likely_however_many_begin_alike():
+    # tokens without a text, by what came before: most labels begin with a, which the model is fond of anyway
+    by_chance = {"": {"a": 0.8, "d": 0.05}, "a": {"b": 0.9, "c": 0.02, "end": 0.03}}
+    labels = {"a": ["a", "end"], "ab": ["a", "b"], "ac": ["a", "c"], "d": ["d"]}
+    masses = [[by_chance["".join(path[:at])][step] for at, step in enumerate(path)] for path in labels.values()]
+    prior = build(*labels).by_chance(masses).prior
+    shown: dict[str, dict[str, float]] = {before: {} for before in by_chance}
+    for path, shares in zip(labels.values(), prior, strict=True):
+        for at, (step, share) in enumerate(zip(path, shares, strict=True)):
+            before = "".join(path[:at])
+            shown[before][step] = by_chance[before][step] / math.exp(share)
+    for path in labels.values():
+        nodes = ["".join(path[:at]) for at in range(len(path))]
+        likely = math.prod(shown[n][step] / sum(shown[n].values()) for n, step in zip(nodes, path, strict=True))
+        assert likely == pytest.approx(1 / len(labels)), path
+
+
 def test_writing_is_whole_and_repeatable(tmp_path: Path):
     made = build("refund", "delivery")
     first = made.write(tmp_path)
@@ -95,12 +111,11 @@ def test_writing_is_whole_and_repeatable(tmp_path: Path):
 @given(st.sets(st.text("abc", min_size=1, max_size=5), min_size=1, max_size=12))
 def test_a_stopped_decode_always_names_its_label(labels: set[str]):
     made = build(*sorted(labels))
-    for stops in (made.stop_token_ids, made.deciding_token_ids):
-        for label, path in zip(made.labels, made.paths, strict=True):
-            decoded: list[int] = []
-            for token in (*path, EOS):
-                decoded.append(token)
-                if token in stops:
-                    break
-            assert made.label_of(decoded) == label
-            assert len(decoded) <= made.max_tokens or stops is not made.stop_token_ids
+    for label, path in zip(made.labels, made.paths, strict=True):
+        decoded: list[int] = []
+        for token in (*path, EOS):
+            decoded.append(token)
+            if token in made.stop_token_ids:
+                break
+        assert made.label_of(decoded) == label
+        assert len(decoded) <= made.max_tokens

@@ -37,6 +37,60 @@ INTENTS = (
     "SearchCreativeWork",
     "SearchScreeningEvent",
 )
+ASKED = {
+    "snips": {
+        "add to playlist": "Should something be added to a playlist?",
+        "book restaurant": "Does the person want a table at a restaurant?",
+        "get weather": "Is the weather asked for?",
+        "play music": "Does the person want to hear music?",
+        "rate book": "Is a book given points or stars?",
+        "search screening event": "Does the person ask when or where a film is shown?",
+    },
+    "trec": {
+        "number": "Is the answer a number or a date?",
+        "person": "Does the question ask for a person?",
+        "place": "Does somebody want to know a place?",
+    },
+    "hwu64": {
+        "alarm set": "Does the person ask to be woken or reminded?",
+        "calendar set": "Is an appointment to be written into the calendar?",
+        "email sendemail": "Is an email to be sent?",
+        "general praise": "Does the person praise the assistant?",
+        "general negate": "Does the person say that something was wrong?",
+        "iot coffee": "Does somebody ask for coffee?",
+        "music likeness": "Does the person say what music they like?",
+        "social post": "Should something be posted on a social network?",
+        "takeaway order": "Is food ordered?",
+        "transport taxi": "Does the person ask for a taxi?",
+        "weather query": "Does the person ask for the weather?",
+    },
+    "banking77": {
+        "activate my card": "Does the customer want to activate a card?",
+        "age limit": "Does the customer ask how old one must be?",
+        "atm support": "Is it about where cash machines take the card?",
+        "change pin": "Does the customer want another PIN?",
+        "lost or stolen card": "Has the customer lost a card?",
+        "request refund": "Does the customer ask for a refund?",
+        "terminate account": "Does the customer want to leave the bank?",
+        "top up failed": "Did a top-up go wrong?",
+        "wrong exchange rate for cash withdrawal": "Does the customer complain about an exchange rate?",
+        "verify my identity": "Is it about proving who the customer is?",
+    },
+    "customer_reviews": {"positive": "Is the customer content with the product?"},
+    "sst2": {"negative": "Does the reviewer dislike the film?"},
+    "subjectivity": {"an opinion": "Does the sentence say what somebody thinks of a film?"},
+}
+MENTIONS = {
+    "date": ("date", "a day or a date"),
+    "time": ("time", "a time of day"),
+    "place_name": ("place", "a city, country or other place by name"),
+    "person": ("person", "somebody by name"),
+    "business_name": ("business", "a shop, brand or company by name"),
+    "food_type": ("food", "a dish or something to eat"),
+    "device_type": ("device", "a thing in the house that can be switched"),
+    "event_name": ("event", "an appointment or another event"),
+}
+TITLES = ("title", "brand")  # all that a shop's table of offers may have
 MOST_ATTRIBUTES = 12
 TEN = (
     "card arrival", "card delivery estimate", "card linking", "card not working", "card payment fee charged",
@@ -67,10 +121,12 @@ def all_sets(data: Path) -> Iterator[Dataset]:
     """Every set there is."""
     makers: list[Callable[[Path], Iterable[Dataset]]] = [
         _banking, _hwu, _trec, _sst2, _sentences, _cooking, _snips, _restaurant, _dstc8, _products, _wnut, _reddit,
-        _parsed, _pairs, _febrl, _transformations, _rayyan, _flights, _airports, _questions,
+        _parsed, _pairs, _febrl, _transformations, _rayyan, _flights, _airports, _questions, _mentions,
     ]  # fmt: skip
     for make in makers:
-        yield from make(data)
+        for one in make(data):
+            yield one
+            yield from _asked(one)
 
 
 def _lines(path: Path) -> list[Json]:
@@ -100,6 +156,15 @@ def _labelled(name: str, train: Rows, test: Rows, licence: str, *, instructions:
     return Dataset(name, "text string, truth string", train, test, [task], {"label": "truth"}, licence)
 
 
+def _in_tens(name: str, train: Rows, licence: str, about: str) -> Iterator[Dataset]:
+    """A large label set as small ones of neighbours by the alphabet, which a prompt can list."""
+    known = sorted({label for _, label in train})
+    for start in range(0, len(known), 10):
+        listed = set(known[start : start + 10])
+        rows = [row for row in train if row[1] in listed]
+        yield _labelled(f"{name}_by_ten_{start // 10}", rows, [], licence, instructions=about)
+
+
 def _extracted(
     name: str, train: list[tuple[str, Json]], test: list[tuple[str, Json]], attributes: Json, licence: str, about: str
 ) -> Dataset:
@@ -123,17 +188,24 @@ def _banking(data: Path) -> Iterator[Dataset]:
     # of a set that is trained on, the prompt need not list the labels: a tenth of the tokens
     yield _labelled("banking77", rows[0], rows[1], licence, instructions=about, preselect=0)
     yield _labelled("banking77_listed", rows[0], [], licence, instructions=about)
+    yield from _in_tens("banking77", rows[0], licence, about)
     # ten labels that a second adapter never sees, hard to tell from each other
     known, unseen = ([row for row in rows[at] if (row[1] in TEN) == (at == 1)] for at in (0, 1))
-    yield _labelled("banking77_others", known, [], licence, instructions=about)
-    yield _labelled("banking77_ten", [], unseen, licence, instructions=about, labels=sorted(TEN))
+    yield _labelled("banking77_others", known, [], licence, instructions=about, preselect=0)
+    yield from _in_tens("banking77_others", known, licence, about)
+    # each label is read as a whole: of words that a model never answered with, the first alone say too little
+    words = {"labels": sorted(TEN), "prior_correction": True, "scores": True}
+    yield _labelled("banking77_ten", [], unseen, licence, instructions=about, **words)
 
 
 def _hwu(data: Path) -> Iterator[Dataset]:
     folder, licence = data / "labeling/hwu64", "CC BY 4.0, xliuhw/NLU-Evaluation-Data"
     train, test = _lines(folder / "train.jsonl"), _lines(folder / "test.jsonl")
     rows = [[(r["text"], _words(r["intent"])) for r in part] for part in (train, test)]
-    yield _labelled("hwu64", rows[0], rows[1], licence, instructions="People talk to a home assistant.")
+    about = "People talk to a home assistant."
+    yield _labelled("hwu64", rows[0], rows[1], licence, instructions=about, preselect=0)
+    yield _labelled("hwu64_listed", rows[0], [], licence, instructions=about)
+    yield from _in_tens("hwu64", rows[0], licence, about)
     common = Counter(entity["entity"] for r in train for entity in r["entities"]).most_common(MOST_ATTRIBUTES)
     named = {name for name, _ in common}
     spans = [
@@ -142,7 +214,33 @@ def _hwu(data: Path) -> Iterator[Dataset]:
         for part in (train, test)
     ]  # fmt: skip
     attributes = dict.fromkeys(sorted(named), "string")
-    yield _extracted("hwu64_slots", spans[0], spans[1], attributes, licence, "People talk to a home assistant.")
+    yield _extracted("hwu64_slots", spans[0], spans[1], attributes, licence, about)
+
+
+def _asked(labelled: Dataset) -> Iterator[Dataset]:
+    """Questions with yes or no for an answer, as many rows of each, made of a set with one label a row."""
+    for at, (label, question) in enumerate(ASKED.get(labelled.name, {}).items()):
+        yes = [(text, "yes") for text, mine in labelled.train if mine == label]
+        others = [(text, "no") for text, mine in labelled.train if mine != label]
+        no = sorted(others, key=lambda row: _digest(row[0]))[: len(yes)]
+        task = {"task": "answer", "name": "reply", "from": ["text"], "question": question, "options": ["yes", "no"]}
+        yield Dataset(
+            f"{labelled.name}_asked_{at}", labelled.ddl, yes + no, [], [task], {"reply": "truth"}, labelled.licence
+        )
+
+
+def _mentions(data: Path) -> Iterator[Dataset]:
+    """Which kinds of things a sentence names: any number of labels."""
+
+    def rows(name: str) -> Rows:
+        found = [(r["text"], {e["entity"] for e in r["entities"]}) for r in _lines(data / "labeling/hwu64" / name)]
+        return [(text, [w for k, (w, _) in MENTIONS.items() if k in kinds]) for text, kinds in found if kinds]
+
+    task = {"task": "multilabel", "name": "named", "from": ["text"], "labels": dict(MENTIONS.values())}
+    yield Dataset(
+        "hwu64_mentions", "text string, truth array<string>", rows("train.jsonl"), rows("test.jsonl"), [task],
+        {"named": "truth"}, "CC BY 4.0, xliuhw/NLU-Evaluation-Data",
+    )  # fmt: skip
 
 
 def _trec(data: Path) -> Iterator[Dataset]:
@@ -350,6 +448,9 @@ def _pairs(data: Path) -> Iterator[Dataset]:
         parts = [_records(data / f"matching/{name}/{part}.txt") for part in ("train", "test")]
         yield _pair_set(name, *parts, "Apache-2.0, megagonlabs/ditto")
         yield _pair_set(f"{name}_even", _evened(parts[0]), [], "Apache-2.0, megagonlabs/ditto")
+        if name == "walmart_amazon":
+            short = [({n: a[n] for n in TITLES}, {n: b[n] for n in TITLES}, same) for a, b, same in parts[0]]
+            yield _pair_set(f"{name}_titles", _evened(short), [], "Apache-2.0, megagonlabs/ditto")
 
 
 def _evened(pairs: list[tuple[Json, Json, bool]]) -> list[tuple[Json, Json, bool]]:
