@@ -36,15 +36,15 @@ DECLARED: dict[str, dict[str, Any]] = {
     "match": {"name": "x", "left": ["a"], "right": ["b"]},
     "answer": {"name": "x", "from": ["a"], "question": "Why?"},
 }
-# of the same tasks, before there were guards
+# of the same tasks without guards, at version 2 of the prompts
 FINGERPRINTS = {
-    "classify": "4ef84978e2c00dc5",
-    "multilabel": "9341d9c5319e5e43",
-    "extract": "bd325f1ee82f4774",
-    "clean": "c3774905c3c29566",
-    "impute": "98e2efbe4129fb6d",
-    "match": "4b39caec87c4fd2f",
-    "answer": "13f3e78e4c1cde86",
+    "classify": "6d242489808c627f",
+    "multilabel": "23e0d5f6ea98a302",
+    "extract": "976ad4c552c238b9",
+    "clean": "fab9e4a8d4f950ed",
+    "impute": "8e2224d4ba47f519",
+    "match": "6096ab39625c3ce5",
+    "answer": "e3458953de33740f",
 }
 MODEL = {"weights": "abc", "read": "text"}
 TEXTS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
