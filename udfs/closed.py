@@ -28,6 +28,9 @@ from udfs.prompts import NO, YES, closed_labels
 from udfs.questions import Answered, Inquiry, Setting
 from udfs.wire import Read, Reply
 
+# what training teaches as it teaches `match`: their prior says how rare a yes is
+VERDICTS = frozenset({"yes", "no", "true", "false"})
+
 
 class ClosedInquiry(Inquiry):
     """A task with one closed set per cue: its labels' words, or the codes of a menu."""
@@ -66,7 +69,7 @@ class ClosedInquiry(Inquiry):
         if isinstance(task, Classify) and (task.prior_correction is not None or task.preselect == 0):
             # labels that need not be listed were trained on
             return bool(task.prior_correction)
-        return self.setting.card.prior_correction
+        return self.setting.card.prior_correction and not VERDICTS.issuperset(map(str.casefold, self.labels))
 
     @property
     def wants_scores(self) -> bool:

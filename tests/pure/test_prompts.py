@@ -272,6 +272,14 @@ def test_the_prior_is_asked_without_text_and_subtracted(tokens):
     assert inquiry.sets[0].prior[0][0] == pytest.approx(math.log(0.5 * 3))
 
 
+@pytest.mark.parametrize(("options", "wants"), [(["yes", "no"], False), (["Yes", "No", "unclear"], True)])
+def test_yes_and_no_keep_their_own_probability(tokens, options: list[str], wants: bool):
+    task = {"task": "answer", "name": "asks", "from": ["text"], "question": "Is it?", "options": options}
+    inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens, prior_correction=True))
+    assert isinstance(inquiry, ClosedInquiry)
+    assert inquiry.wants_prior is wants
+
+
 def test_a_label_read_alone_has_its_end_read_where_another_label_goes_on(tokens):
     task = TOPIC | {"labels": ["card", "card lost"], "examples": [], "scores": True}
     inquiry = inquiry_of(TASKS.validate_python(task), setting(tokens))
