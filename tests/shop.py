@@ -19,16 +19,14 @@ from tests.scripted_endpoint import ScriptedEndpoint
 
 TOPIC = {"task": "classify", "name": "topic", "from": ["text"], "labels": ["refund", "delivery", "other"]}
 SMALL_TABLES = {
-    "spark.sql.shuffle.partitions": "1",
-    "spark.databricks.delta.snapshotPartitions": "1",
-    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "2",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
 }
 
 
 def for_small_tables(session: SparkSession) -> SparkSession:
-    """Have a session interpret its plans, each made once: over a few rows, compiling them takes several times as long.
+    """Have a session interpret its plans: over a few rows, compiling them takes several times as long.
 
     JVMs that start from here on are children that live for a minute; all but quick compilation would be wasted on them.
     """
