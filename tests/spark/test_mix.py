@@ -254,6 +254,7 @@ def test_held_out_rows_are_refused_and_the_check_proves_it(kitchen: Kitchen) -> 
     plan = kitchen.plan("clean", tickets, t0, held_out=held_out)
     found = check(kitchen.spark, plan)
     assert (found.rows, found.sharing, found.exit_code) == (len(kept), {}, 0)
+    kept = [row for row in kept if row["inputs"] and row["inputs"][0] == "Text number 0!"]  # of paragraph 0
 
     # the check looks at what stands in the table, not at what the mixture once believed
     said = {"messages": None, "inputs": ["TEXT number 3?"], "split_keys": []}
