@@ -113,8 +113,12 @@ def mix(spark: SparkSession, plan: MixPlan) -> Mixed:
     with (
         _persisted(_ranked(records_of(spark, plan, spec))) as ranked,
         _persisted(guard.sharing(_shown(ranked), "content")) as held,
-        _persisted(_rendered(_marked(ranked, held, file), spec, file)) as rendered,
+        _persisted(_rendered(_marked(ranked, held, file), spec, file)) as drawn,
+        _persisted(guard.sharing(_keyed(drawn.where("dropped IS NULL")), "id")) as shared,
     ):
+        # a way to ask may show what is held out where the source did not: two records the other way round
+        late = drawn.join(shared.withColumn("late", F.lit("held_out")), "id", "left")
+        rendered = late.withColumn("dropped", F.coalesce("dropped", "late")).drop("late")
         facts = _facts(file, rendered)
         for name, one in facts.items():
             if not one.instances:
@@ -149,15 +153,19 @@ def check(spark: SparkSession, plan: MixPlan) -> Checked:
     lake.delta_table(spark, file.output)
     _check_output(spark, file)
     table = lake.read(spark, file.output)
-    keyed = table.select(
+    found = table.join(Guard(spark, file.held_out).sharing(_keyed(table), "id"), "id", "left_semi")
+    counts = {row["dataset"]: int(row["count"]) for row in found.groupBy("dataset").count().collect()}
+    return Checked(file.output.text, table.count(), dict(sorted(counts.items())))
+
+
+def _keyed(rows: DataFrame) -> DataFrame:
+    """What of training rows must not be shared with what is held out, by the row's id."""
+    return rows.select(
         "id",
         # what stands in the row is hashed anew; what only the source knew (a paragraph's number) is on record
         F.array_union("split_keys", own_keys("inputs")).alias("split_keys"),
         shown("inputs").alias("shown"),
     )
-    found = table.join(Guard(spark, file.held_out).sharing(keyed, "id"), "id", "left_semi")
-    counts = {row["dataset"]: int(row["count"]) for row in found.groupBy("dataset").count().collect()}
-    return Checked(file.output.text, table.count(), dict(sorted(counts.items())))
 
 
 def _check_output(spark: SparkSession, file: MixFile) -> None:

@@ -225,6 +225,21 @@ def test_chat_in_three_kinds_with_what_is_left_out(kitchen: Kitchen) -> None:
     assert shown["completion_tokens"] == 3.0  # two of refund, one that ends it
 
 
+def test_a_pair_is_held_out_also_where_it_is_shown_the_other_way_round(kitchen: Kitchen) -> None:
+    rows = [(n, f"lamp number {n}", f"light {n}", n % 2 == 0) for n in range(200)]  # enough for several ways
+    task = {"task": "match", "name": "same", "left": ["ours"], "right": ["theirs"]}
+    job = kitchen.job(rows, "id int, ours string, theirs string, truth boolean", task)
+    pairs = {"kind": "job", "name": "pairs", "job": job, "truth": {"same": "truth"}, "vary": True}
+    turned = kitchen.write("turned.jsonl", [{"a": theirs, "b": ours} for _, ours, theirs, _ in rows])
+    held_out = [{"file": turned, "split_by": [["a", "b"]]}]
+    result, kept = kitchen.mix("pairs", pairs, held_out=held_out)
+    dropped = result.sources["pairs"].dropped["held_out"]
+    assert 0 < dropped < len(rows)
+    assert len(kept) == len(rows) - dropped
+    assert {row["inputs"][0].split()[0] for row in kept} == {"lamp"}
+    assert check(kitchen.spark, kitchen.plan("pairs", pairs, held_out=held_out)).exit_code == 0
+
+
 def test_held_out_rows_are_refused_and_the_check_proves_it(kitchen: Kitchen) -> None:
     rows = [(n, f"Text number {n}!", LABELS[n % 8], f"p{n % 5}") for n in range(20)]
     job = kitchen.job(rows, "id int, text string, truth string, paragraph string", TOPIC)
