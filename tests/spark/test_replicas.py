@@ -98,8 +98,8 @@ def cluster(master: str, *, cores: int, executors: int = 0, **settings: str) -> 
     """A cluster of a session that answers no more than what a Cluster asks it."""
     members = SimpleNamespace(size=lambda: executors + 1)
     jvm = SimpleNamespace(sc=lambda: SimpleNamespace(getExecutorMemoryStatus=lambda: members))
-    context = SimpleNamespace(master=master, defaultParallelism=cores, getConf=lambda: settings, _jsc=jvm)
-    return Cluster(cast(Any, SimpleNamespace(sparkContext=context)), Engine())
+    context = SimpleNamespace(master=master, defaultParallelism=cores, _jsc=jvm)
+    return Cluster(cast(Any, SimpleNamespace(sparkContext=context, conf=settings)), Engine())
 
 
 def gpus(executor: str, task: str, **settings: str) -> dict[str, str]:
