@@ -103,16 +103,20 @@ def _piles(bench: Bench, one: SuiteSet, job: EnrichJob, source: Source) -> Itera
     job = resolve_labels(bench.spark, job)
     spec = spec_of(bench.spark, job, ready_model(job), run_id="bench")
     with open_desk(spec, owner_pid=bench.jvm_pid) as desk:
+        first = job.columns[0]
+        # columns of one set are alike, and each may have few rows
+        whole, fields = Pile(one.name, first.task, first.score_names[0]), Pile(one.name, first.task, OF_TEXT[0])
         for task in job.columns:
-            name = one.name if len(job.columns) == 1 else f"{one.name}.{task.name}"
             rows = _rows(bench, job, task, one.truth[task.name])
+            name = f"{one.name}.{task.name}"
             answers = bench.timed(name, lambda task=task, rows=rows: list(_answers(bench, desk, spec, task, rows)))
-            whole = Pile(name, task.task, task.score_names[0])
             for answer in answers:
                 whole.add(is_right(task, answer.cell), answer.scores)
-            yield whole
             if isinstance(task, Extract):
-                yield _of_fields(name, task, answers)
+                _add_fields(fields, task, answers)
+    yield whole
+    if fields.right:
+        yield replace(fields, name=f"{one.name}, fields", kind=f"{first.task}, fields")
 
 
 def _rows(bench: Bench, job: EnrichJob, task: AnyTask, column: str) -> list[tuple[tuple[str | None, ...], Cell]]:
@@ -188,14 +192,12 @@ def _own(row: Row, name: str) -> dict[str, float | None]:
     return found | {"sum_logprob": None if total is None else math.exp(min(0.0, total))}
 
 
-def _of_fields(name: str, task: Extract, answers: Sequence[Answer]) -> Pile:
+def _add_fields(pile: Pile, task: Extract, answers: Sequence[Answer]) -> None:
     """Every field of every answer by itself."""
-    pile = Pile(f"{name}, fields", f"{task.task}, fields", OF_TEXT[0])
     alone = {key: task.model_copy(update={"attributes": {key: one}}) for key, one in task.attributes.items()}
     for answer in answers:
         for key, scores in answer.fields.items():
             pile.add(is_right(alone[key], answer.cell), scores)
-    return pile
 
 
 Judged = tuple[Pile, list[Compared]]

@@ -506,7 +506,7 @@ def _transformations(data: Path) -> Iterator[Dataset]:
     tasks = [t for t in _lines(data / "cleaning/transformations/tasks.jsonl") if _is_cleaning(t)]
     for name, wants_test in (("transformations", False), ("transformations_unseen", True)):
         chosen = [t for t in tasks if _is_test(t["task"]) == wants_test]
-        yield _transformation_set(name, chosen)
+        yield _transformation_set(name, chosen, trains=not wants_test)
 
 
 def _is_cleaning(task: Json) -> bool:
@@ -519,7 +519,7 @@ def _pairs_of(task: Json) -> set[tuple[str, str]]:
     return {(a, b) for a, b in texts if isinstance(a, str) and isinstance(b, str) and a.strip() and b.strip()}
 
 
-def _transformation_set(name: str, tasks: list[Json]) -> Dataset:
+def _transformation_set(name: str, tasks: list[Json], *, trains: bool) -> Dataset:
     columns, specs, truth = [], [], {}
     for number, one in enumerate(tasks):
         pairs = sorted(_pairs_of(one), key=lambda pair: _digest(pair[0]))
@@ -534,7 +534,8 @@ def _transformation_set(name: str, tasks: list[Json]) -> Dataset:
         for at in range(height)
     ]
     ddl = ", ".join(f"{spec['name']} string, {spec['name']}_truth string" for spec in specs)
-    return Dataset(name, ddl, rows, rows, specs, truth, "MIT repository, microsoft/prose-benchmarks")
+    train = rows if trains else []
+    return Dataset(name, ddl, train, rows, specs, truth, "MIT repository, microsoft/prose-benchmarks")
 
 
 def _digest(text: str) -> str:
