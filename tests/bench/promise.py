@@ -161,13 +161,15 @@ def _bets_pay(one: Candidate, target: float, level: float) -> bool:
     return False
 
 
-def real_worlds(spark: Any, scores: Path) -> Iterator[World]:
+def real_worlds(spark: Any, suite: Path) -> Iterator[World]:
     """The embedded model's answers on public sets, each column a frame.
 
     Args:
-        scores: what `burnish evaluate tests/suite/suite.yaml` has written.
+        suite: where `burnish evaluate` has written, for `suite_full.yaml` (some sets whole) and `suite.yaml`.
     """
-    for folder in sorted(scores.glob("*/smollm2/judged")):
+    whole = {path.parts[-3]: path for path in suite.glob("scores_full/*/smollm2/judged")}
+    drawn = {path.parts[-3]: path for path in suite.glob("scores/*/smollm2/judged")}
+    for _, folder in sorted((drawn | whole).items()):
         rows = spark.read.format("delta").load(str(folder)).where("confidence IS NOT NULL").collect()
         for column in sorted({row["column"] for row in rows}):
             mine = [row for row in rows if row["column"] == column]
@@ -181,7 +183,7 @@ def promise_real(bench: Any) -> list[Any]:
     from report import Table
 
     number, rows, broken, better = bench.size(1000, quick=20), [], 0, 0
-    worlds = list(real_worlds(bench.spark, Path(os.environ.get("BURNISH_SUITE", "")) / "scores"))
+    worlds = list(real_worlds(bench.spark, Path(os.environ.get("BURNISH_SUITE", ""))))
     for frame, drawn, precision in itertools.product(worlds, DRAWN_OF_REAL, PRECISIONS):
         ours = trials(frame, drawn=drawn, precision=precision, number=number)
         theirs = trials(frame, drawn=drawn, precision=precision, number=max(1, number // 10), choose=bargain)
@@ -192,8 +194,8 @@ def promise_real(bench: Any) -> list[Any]:
         rows.append((frame.name, *size, *(f"{share:.3f}" for share in shares)))
     headings = ("set", "rows", "right", "drawn", "precision", "kept", "wrote", "rows written", "by BARGAIN", "oracle")
     note = (
-        f"{number:,} trials a setting over what `burnish evaluate tests/suite/suite.yaml` left, the sample included in "
-        f"the frame; assurance {ASSURANCE}; the columns as under `promise`."
+        f"{number:,} trials a setting over what `burnish evaluate` left of tests/suite/suite.yaml and suite_full.yaml, "
+        f"the sample included in the frame; assurance {ASSURANCE}; the columns as under `promise`."
     )
     summary = [
         (f"settings that kept it in {LEAST_KEPT:.1%} of trials or more", f"{len(rows) - broken} of {len(rows)}"),
