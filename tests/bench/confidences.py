@@ -34,7 +34,7 @@ from udfs.ask import OUTPUT, OUTPUT_DDL, AskSpec, Desk, Question, Row, answer_at
 
 SUITE = Path(__file__).parents[1] / "suite"
 QUICK = ("snips", "snips_BookRestaurant")
-ROWS, QUICK_ROWS = 150, 30
+ROWS, QUICK_ROWS = 100, 30
 SEED, RESAMPLES = 5, 1000
 KEEP_WARM_MIN = 30.0
 
