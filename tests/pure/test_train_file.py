@@ -32,13 +32,14 @@ def test_refuellm2_s_recipe_is_read_as_it_was_announced() -> None:
 
 def test_the_files_of_the_embedded_adapter_are_read() -> None:
     env = {"BURNISH_SUITE": "/s", "BURNISH_DATA": "/d"}
-    assert load_file(SUITE / "train.yaml", TrainFile, env).method == "lora"
+    assert {load_file(path, TrainFile, env).method for path in SUITE.glob("train*.yaml")} == {"lora"}
+    assert all(load_file(path, SuiteFile, env).sets for path in SUITE.glob("suite*.yaml"))
     suite = load_file(SUITE / "suite.yaml", SuiteFile, env)
     assert [model.text for model in suite.models] == ["smollm2", "smollm2-untuned"]
     unseen = {one.name for one in suite.sets if one.note == "never trained on"}
-    assert unseen == {"restaurant8k", "fodors_zagats", "xquad_en", "flights"}
-    for mix in ("mix_labels.yaml", "mix_all.yaml"):
-        named = (SUITE / mix).read_text()
+    assert unseen == {"restaurant8k", "fodors_zagats", "xquad_en", "flights", "transformations_unseen"}
+    for mix in SUITE.glob("mix_*.yaml"):
+        named = mix.read_text()
         sources = named.partition("held_out:")[0]
         assert not [name for name in unseen if f"name: {name}," in sources]
 
