@@ -58,7 +58,9 @@ def listening(desk: Desk, heard: dict[str, list[Heard]]) -> Desk:
             said = iter(_said([read for _, reads in batch for read in reads], folder))
             for mark, reads in batch:
                 mine = list(itertools.islice(said, len(reads)))
-                heard[mark[0].question_id] = mine
+                if isinstance(mark, tuple):
+                    # what labels have by chance is read under numbers, before the first question
+                    heard[mark[0].question_id] = mine
                 yield mark, [one.reply for one in mine]
 
     return replace(desk, run=run)
