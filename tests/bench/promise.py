@@ -185,6 +185,8 @@ def promise_real(bench: Any) -> list[Any]:
     number, rows, broken, better = bench.size(1000, quick=20), [], 0, 0
     worlds = list(real_worlds(bench.spark, Path(os.environ.get("BURNISH_SUITE", ""))))
     for frame, drawn, precision in itertools.product(worlds, DRAWN_OF_REAL, PRECISIONS):
+        if drawn >= len(frame.scores):
+            continue  # all judged: nothing is left to promise
         ours = trials(frame, drawn=drawn, precision=precision, number=number)
         theirs = trials(frame, drawn=drawn, precision=precision, number=max(1, number // 10), choose=bargain)
         broken += ours.share_kept < LEAST_KEPT
