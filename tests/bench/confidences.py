@@ -9,6 +9,7 @@ import importlib
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -74,6 +75,8 @@ def confidences(bench: Bench) -> list[Table]:
         if job.source != test:
             trained += _piles(bench, one, job, job.source)
         tested += _piles(bench, one, job, test)
+    # another run may come with other formulas
+    shutil.rmtree(_kept())
     judged = [(pile, pile.compared()) for pile in tested if pile.right]
     chosen = [(pile, pile.compared()) for pile in trained if pile.right]
     note = (
@@ -98,24 +101,29 @@ def _suite(bench: Bench) -> SuiteFile:
 
 
 def _piles(bench: Bench, one: SuiteSet, job: EnrichJob, source: Source) -> list[Pile]:
-    """Ask about rows of one table, or take what an earlier run that was cut short has asked of the same."""
+    """Ask about rows of one table, or take what a run that was cut short has asked of the same."""
+    engine = job.engine.model_copy(update={"keep_warm_min": KEEP_WARM_MIN})
     columns = tuple(task for task in job.columns if task.name in one.truth)
-    job = resolve_labels(bench.spark, job.model_copy(update={"source": source, "columns": columns}))
+    job = job.model_copy(update={"source": source, "engine": engine, "columns": columns})
+    job = resolve_labels(bench.spark, job)
     spec = spec_of(bench.spark, job, ready_model(job), run_id="bench")
     known = (*spec.fingerprints, source.text, bench.size(ROWS, quick=QUICK_ROWS), SEED)
-    name = f"{one.name}_{hashlib.sha256(repr(known).encode()).hexdigest()[:16]}.json"
-    kept = Path(os.environ["BURNISH_SUITE"]) / "confidences" / name
+    kept = _kept() / f"{one.name}_{hashlib.sha256(repr(known).encode()).hexdigest()[:16]}.json"
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
-        kept.write_text(json.dumps([asdict(pile) for pile in _asked(bench, one, job)]), encoding="utf-8")
+        part = kept.with_suffix(".part")
+        part.write_text(json.dumps([asdict(pile) for pile in _asked(bench, one, job, spec)]), encoding="utf-8")
+        part.rename(kept)
     return [Pile(**pile) for pile in json.loads(kept.read_text(encoding="utf-8"))]
 
 
-def _asked(bench: Bench, one: SuiteSet, job: EnrichJob) -> Iterator[Pile]:
+def _kept() -> Path:
+    """Where a run that is under way keeps what it has asked; one that ends well leaves nothing there."""
+    return Path(os.environ["BURNISH_SUITE"]) / "confidences"
+
+
+def _asked(bench: Bench, one: SuiteSet, job: EnrichJob, spec: AskSpec) -> Iterator[Pile]:
     """Ask; an extract gives a pile of whole answers and one of fields."""
-    engine = job.engine.model_copy(update={"keep_warm_min": KEEP_WARM_MIN})
-    job = job.model_copy(update={"engine": engine})
-    spec = spec_of(bench.spark, job, ready_model(job), run_id="bench")
     with open_desk(spec, owner_pid=bench.jvm_pid) as desk:
         first = job.columns[0]
         # columns of one set are alike, and each may have few rows
