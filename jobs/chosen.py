@@ -34,10 +34,8 @@ def score_of(task: AnyTask, answer: Field, name: ScoreName | None = None) -> Col
     if name == "second_look":
         return scores[LOOK_KEY]
     if isinstance(task, Extract):
-        found = _lowest([scores[of_field(field, name)] for field in task.attributes])
-    else:
-        found = scores[name]
-    return F.least(F.exp(found), F.lit(1.0)) if name == "sum_logprob" else found
+        return _lowest([scores[of_field(field, name)] for field in task.attributes])
+    return scores[name]
 
 
 def with_score(answers: DataFrame, task: AnyTask) -> DataFrame:

@@ -10,9 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from schemas.scores import OF_TEXT
 from schemas.tasks import AnyTask
 
 PROMPT_VERSION = 2
+# what the scores of texts and fields are taken over; labels have kept theirs
+TEXT_SCORES_VERSION = 2
 NULL_TAG = "-"
 
 
@@ -73,4 +76,5 @@ def fingerprint(task: AnyTask, model: Mapping[str, Any]) -> str:
         model: digest or revision of the weights, prompt form, read, decoding and the engine's settings that count
             (see `udfs.ask.model_facts`).
     """
-    return digest({"prompt_version": PROMPT_VERSION, "task": declared(task), "model": dict(model)})
+    scores = {"text_scores_version": TEXT_SCORES_VERSION} if task.score_names[0] == OF_TEXT[0] else {}
+    return digest({"prompt_version": PROMPT_VERSION, "task": declared(task), "model": dict(model), **scores})

@@ -3,15 +3,15 @@
 from typing import Final, Literal
 
 ScoreName = Literal[
-    "share", "probability", "label_mass", "mean_probability", "geometric_mean", "minimum", "sum_logprob", "second_look"
+    "share", "probability", "label_mass", "mean_probability", "geometric_mean", "minimum", "second_look"
 ]
 ScoreNames = tuple[ScoreName, ...]
 
 # the usual one first
 OF_LABEL: Final[ScoreNames] = ("share", "probability", "label_mass")
 OF_LABELS: Final[ScoreNames] = ("share", "label_mass")
-OF_TEXT: Final[ScoreNames] = ("mean_probability", "geometric_mean", "minimum", "sum_logprob")
-# what the whole vocabulary was seen for, which no endpoint shows
+OF_TEXT: Final[ScoreNames] = ("probability", "mean_probability", "geometric_mean", "minimum")
+# of labels, what the whole vocabulary was seen for, which no endpoint shows
 OF_MASS: Final[ScoreNames] = ("probability", "label_mass")
 
 FIELD_MARK: Final = ":"  # no attribute's name holds it

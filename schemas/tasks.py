@@ -41,8 +41,8 @@ class Task(Declared):
     Attributes:
         guards: the prompt's guards against instructions in cells; None for those of the job.
         score: which of the scores stored with each answer the confidence is: `share`, `probability` or `label_mass`
-            of a label; `mean_probability`, `geometric_mean`, `minimum` or `sum_logprob` of a text, of an `extract`
-            the lowest field's. The first is the usual one. Changing it asks nothing.
+            of a label; `probability`, `mean_probability`, `geometric_mean` or `minimum` of a text, of an `extract` the
+            probability of all its fields, or the lowest field's. The first is the usual one. Changing it asks nothing.
         second_look: answers less sure than this are asked about once more, whether they are right; what the model says
             to that is a score, `second_look`.
         think: the model writes its reasoning first, and what is scored and written is the output part alone.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from schemas.scores import OF_TEXT
 from schemas.tasks import Answer, AnyTask, Classify, Impute, Match, Multilabel
 from udfs.closed_set import ClosedSet
 from udfs.confidence import (
@@ -174,7 +175,7 @@ class OneLabel(ClosedInquiry):
         return self._of_label(*found, {})
 
     def stated(self, pieces: Sequence[bytes], logprobs: Sequence[float], values: Sequence[str | None]) -> Answered:
-        """The label that these bytes spell, in whatever case; as sure as its tokens are on average.
+        """The label that these bytes spell, in whatever case; as sure as all its tokens together.
 
         Raises:
             InvalidOutput: they spell none.
@@ -185,7 +186,7 @@ class OneLabel(ClosedInquiry):
             raise InvalidOutput("none of the labels")
         own = within(token_spans(pieces), [text.span])
         scores = scores_of_text([logprobs[place] for place in own] if logprobs else [])
-        return self._of_label(label, scores.get("mean_probability"), None, scores)
+        return self._of_label(label, scores.get(OF_TEXT[0]), None, scores)
 
     def _of_label(self, label: str, p: float | None, mass: float | None, scores: Named) -> Answered:
         if isinstance(self.task, Match):

@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from schemas.scores import of_field
+from schemas.scores import OF_TEXT, of_field
 
 Span = tuple[int, int]
 LogProbs = Sequence[float]
 Named = dict[str, float]
 
 # of a value that was answered and cannot be right
-SURELY_WRONG: Final = {"mean_probability": 0.0, "geometric_mean": 0.0, "minimum": 0.0, "sum_logprob": -math.inf}
+SURELY_WRONG: Final[Named] = dict.fromkeys(OF_TEXT, 0.0)
 
 
 def probability(logprobs: LogProbs) -> float | None:
@@ -44,20 +44,27 @@ def lowest(parts: Sequence[float | None]) -> float | None:
     return min(known) if known and len(known) == len(parts) else None
 
 
-def free_text(logprobs: LogProbs) -> Named:
-    """The named scores of a free answer over its value's own tokens; empty when there are none.
+def together(parts: Sequence[float | None]) -> float | None:
+    """The probability of all parts at once; null when a part has none or there is no part."""
+    known = [part for part in parts if part is not None]
+    return math.prod(known) if known and len(known) == len(parts) else None
 
-    The mean token probability is RefuelLLM-2's confidence and ours; the others stand beside it for later choice.
+
+def free_text(logprobs: LogProbs) -> Named:
+    """The named scores of a free answer over the tokens that decide its value; empty when there are none.
+
+    `probability` is the whole answer's: the product. It is ours, since it told right from wrong best on rows that were
+    trained on; the mean is RefuelLLM-2's, the geometric mean Autolabel's. They stand beside it for later choice.
     """
     if not logprobs:
         return {}
     probabilities = [math.exp(min(0.0, value)) for value in logprobs]
     total = sum(logprobs)
     return {
+        "probability": math.exp(min(0.0, total)),
         "mean_probability": math.fsum(probabilities) / len(probabilities),
         "geometric_mean": math.exp(min(0.0, total / len(logprobs))),
         "minimum": min(probabilities),
-        "sum_logprob": total,
     }
 
 
@@ -79,14 +86,20 @@ def within(spans: Sequence[Span], parts: Sequence[Span]) -> list[int]:
     ]
 
 
-def scores_of_fields(
-    pieces: Sequence[bytes], logprobs: LogProbs, fields: Mapping[str, Sequence[Span]]
-) -> dict[str, Named]:
-    """Each field's named scores, over the tokens that hold a byte of its value and no others; none without tokens."""
+def scores_of_fields(pieces: Sequence[bytes], logprobs: LogProbs, fields: Mapping[str, Span]) -> dict[str, Named]:
+    """Each field's named scores, over the tokens that hold a byte of its span and no others; none without tokens."""
     if not logprobs:
         return {name: {} for name in fields}
     spans = token_spans(pieces)
-    return {name: free_text([logprobs[place] for place in within(spans, parts)]) for name, parts in fields.items()}
+    return {name: free_text([logprobs[place] for place in within(spans, [own])]) for name, own in fields.items()}
+
+
+def score_of_fields(pieces: Sequence[bytes], logprobs: LogProbs, fields: Mapping[str, Span]) -> float | None:
+    """The probability of all fields at once: a token that ends one and begins the next counts once."""
+    if not logprobs:
+        return None
+    decisive = within(token_spans(pieces), list(fields.values()))
+    return math.exp(min(0.0, math.fsum(logprobs[place] for place in decisive)))
 
 
 def by_field(scores: Mapping[str, Named]) -> Named:

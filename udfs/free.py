@@ -2,14 +2,23 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from schemas.fields import Attribute
 from schemas.scores import OF_TEXT, of_field
 from schemas.tasks import Answer, AnyTask, Clean, Extract
-from udfs.confidence import SURELY_WRONG, Named, by_field, lowest, scores_of_fields, token_spans, within
+from udfs.confidence import (
+    SURELY_WRONG,
+    Named,
+    by_field,
+    score_of_fields,
+    scores_of_fields,
+    together,
+    token_spans,
+    within,
+)
 from udfs.confidence import free_text as scores_of_text
 from udfs.fitting import Ids
 from udfs.masked import Unteachable
@@ -86,7 +95,7 @@ class FreeText(Inquiry):
         copied = not getattr(self.task, "verbatim", False) or value == none_text or is_verbatim(value, values)
         return Answered(
             dumps(value),
-            scores.get("mean_probability"),
+            scores.get(OF_TEXT[0]),
             scores=scores,
             notes=() if copied else ("not_verbatim",),
             stated=int(value != none_text),
@@ -122,7 +131,7 @@ class Struct(Inquiry):
         return [Read(self.prompter.finish(body), self.max_tokens, schema=self.schema, stop_token_ids=stops)]
 
     def meant(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
-        """The fields; each is scored by its own tokens, the whole by its least sure field."""
+        """The fields; each is scored by the tokens that decide it, the whole by all of them."""
         reply = replies[0]
         if reply.finish == "length":
             return Answered(error="truncated")
@@ -149,7 +158,7 @@ class Struct(Inquiry):
         notes += [] if copied else ["not_verbatim"]
         return Answered(
             dumps(found.values),
-            _least_sure(scores),
+            0.0 if logprobs and found.wrong else score_of_fields(pieces, logprobs, found.spans),
             scores=by_field(scores),
             notes=tuple(notes),
             stated=sum(value not in (None, []) for value in found.values.values()),
@@ -160,7 +169,9 @@ class Struct(Inquiry):
         rows = [json.loads(part.value or "{}") for part in parts]
 
         def says(place: int, name: str) -> tuple[bool, float]:
-            score, is_stated = parts[place].scores.get(name, 0.0), rows[place][name] not in (None, [])
+            # by the mean: by the whole probability a long value would lose to a short one
+            score = parts[place].scores.get(of_field(name, "mean_probability"), 0.0)
+            is_stated = rows[place][name] not in (None, [])
             return is_stated, score if is_stated else -score
 
         places = {name: max(range(len(rows)), key=lambda place: says(place, name)) for name in self.attributes}
@@ -175,7 +186,7 @@ class Struct(Inquiry):
         )
         return Answered(
             dumps(values),
-            _least_sure(scores),
+            together([own.get(OF_TEXT[0]) for own in scores.values()]),
             scores=by_field(scores),
             notes=tuple(dict.fromkeys(notes)),
             stated=sum(value not in (None, []) for value in values.values()),
@@ -195,10 +206,6 @@ class Struct(Inquiry):
     def _is_copied(self, name: str) -> bool:
         attribute = self.attributes[name]
         return attribute.type == "string" or (attribute.type == "list" and attribute.of == "string")
-
-
-def _least_sure(scores: Mapping[str, Named]) -> float | None:
-    return lowest([own.get("mean_probability") for own in scores.values()])
 
 
 def _own(scores: Named, field: str) -> Named:

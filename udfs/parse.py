@@ -58,10 +58,14 @@ def free_text(decoded: bytes, *, one_line: bool) -> Text:
 
 @dataclass(frozen=True)
 class Fields:
-    """An extract's values in declared order, the bytes that each is made of, and the fields that could not be read."""
+    """An extract's values in declared order, the bytes that decide each, and the fields that could not be read.
+
+    A field is decided from its colon, since one token often holds that and the quote which says that no null follows,
+    to the character after its value, which says that the value ends there.
+    """
 
     values: dict[str, Any]
-    spans: dict[str, list[Span]]
+    spans: dict[str, Span]
     wrong: list[str] = field(default_factory=list)
 
 
@@ -92,7 +96,7 @@ def fields_of(decoded: bytes, attributes: Mapping[str, Attribute]) -> Fields:
             values[name] = None
             wrong.append(name)
     offsets = _byte_offsets(text)
-    spans = {name: [(offsets[start], offsets[end]) for start, end in found[name][1]] for name in attributes}
+    spans = {name: (offsets[start], offsets[end]) for name in attributes for start, end in [found[name][1]]}
     return Fields(values, spans, wrong)
 
 
@@ -158,56 +162,46 @@ def _byte_offsets(text: str) -> list[int]:
 
 
 class _Scanner:
-    """Reads `{"key": scalar or list of scalars, …}` and remembers where each value's own characters lie."""
+    """Reads `{"key": scalar or list of scalars, …}` and remembers where each value is decided."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
 
-    def flat_object(self) -> dict[str, tuple[Any, list[Span]]]:
-        found: dict[str, tuple[Any, list[Span]]] = {}
+    def flat_object(self) -> dict[str, tuple[Any, Span]]:
+        found: dict[str, tuple[Any, Span]] = {}
         self._expect("{")
         while not self._takes("}"):
             if found:
                 self._expect(",")
-            key, _ = self._scalar()
+            key = self._scalar()
             if not isinstance(key, str) or key in found:
                 raise InvalidOutput("a key is no text or stands twice")
             self._expect(":")
-            found[key] = self._value()
+            colon = self.at - 1
+            value = self._value()
+            self._skip()
+            found[key] = value, (colon, min(self.at + 1, len(self.text)))
         if self.text[self.at :].strip():
             raise InvalidOutput("something follows the answer")
         return found
 
-    def _value(self) -> tuple[Any, list[Span]]:
-        start = self._skip()
+    def _value(self) -> Any:
         if not self._takes("["):
-            value, span = self._scalar()
-            return value, [span]
+            return self._scalar()
         items: list[Any] = []
-        spans: list[Span] = []
         while not self._takes("]"):
             if items:
                 self._expect(",")
-            item, span = self._scalar()
-            items.append(item)
-            spans.append(span)
-        # an empty list is its brackets: they are all that was chosen
-        return items, spans or [(start, self.at)]
+            items.append(self._scalar())
+        return items
 
-    def _scalar(self) -> tuple[Any, Span]:
+    def _scalar(self) -> Any:
         start = self._skip()
         for pattern in (STRING, LITERAL, NUMBER):
             if match := pattern.match(self.text, start):
                 self.at = match.end()
-                return self._loaded(match.group()), self._own(match)
+                return self._loaded(match.group())
         raise InvalidOutput("no JSON value where one is due")
-
-    def _own(self, match: re.Match[str]) -> Span:
-        if match.re is not STRING:
-            return match.span()
-        # the quotes are syntax; of an empty text the closing one is all there is
-        start, end = match.start() + 1, match.end() - 1
-        return (start, end) if end > start else (start, match.end())
 
     def _loaded(self, text: str) -> Any:
         if len(text) > MOST_CHARACTERS or (text[0] not in '"tfn' and len(text) > 400):

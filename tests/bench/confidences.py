@@ -7,7 +7,6 @@ one could still choose another, and judged on test rows.
 import hashlib
 import importlib
 import json
-import math
 import os
 import shutil
 import sys
@@ -209,9 +208,7 @@ def _options(
 
 
 def _own(row: Row, name: str) -> dict[str, float | None]:
-    found: dict[str, float | None] = {kind: row["scores"].get(of_field(name, kind)) for kind in OF_TEXT}
-    total = found["sum_logprob"]
-    return found | {"sum_logprob": None if total is None else math.exp(min(0.0, total))}
+    return {kind: row["scores"].get(of_field(name, kind)) for kind in OF_TEXT}
 
 
 def _add_fields(pile: Pile, task: Extract, answers: Sequence[Answer]) -> None:

@@ -9,8 +9,10 @@ from udfs.confidence import (
     lowest,
     mass_of_labels,
     probability,
+    score_of_fields,
     scores_of_fields,
     scores_of_labels,
+    together,
     two_sided,
     within,
 )
@@ -32,7 +34,7 @@ def test_free_text_scores_are_those_worked_out_by_hand():
     assert scores["mean_probability"] == pytest.approx(2 / 3)
     assert scores["geometric_mean"] == pytest.approx(0.6463304)
     assert scores["minimum"] == pytest.approx(0.5)
-    assert scores["sum_logprob"] == pytest.approx(math.log(0.27))
+    assert scores["probability"] == pytest.approx(0.27)
     assert free_text([]) == {}
 
 
@@ -48,28 +50,37 @@ def test_the_lowest_part_speaks_and_an_unscored_part_silences():
     assert lowest([]) is None
 
 
+def test_parts_are_as_sure_together_as_their_product():
+    assert together([0.9, 0.5]) == pytest.approx(0.45)
+    assert together([0.9, None]) is None
+    assert together([]) is None
+
+
 def test_a_token_belongs_to_a_part_whose_byte_it_holds():
     assert within([(0, 2), (2, 2), (2, 5), (5, 6)], [(4, 6)]) == [2, 3]
     assert within([(0, 2), (2, 5)], [(5, 6)]) == []
 
 
-def test_syntax_does_not_count_in_a_field():
-    # {"a": "xy", "b": 12}
-    pieces = [b'{"', b"a", b'":', b' "', b"x", b'y"', b', "', b"b", b'":', b" ", b"1", b"2", b"}"]
-    logprobs = [0.0, 0.0, 0.0, 0.0, math.log(0.5), math.log(0.7), 0.0, 0.0, 0.0, 0.0, math.log(0.4), math.log(0.2), 0.0]
-    spans = {"a": [(7, 9)], "b": [(17, 19)]}
-    assert b"".join(pieces)[7:9] == b"xy"
-    assert b"".join(pieces)[17:19] == b"12"
-    scores = scores_of_fields(pieces, logprobs, spans)
+def test_a_field_is_scored_from_the_token_that_says_no_null_follows_to_the_one_that_ends_it():
+    # {"a":"xy","b":12}: the colon's token holds the quote, which null has not
+    pieces = [b'{"', b"a", b'":"', b"x", b"y", b'","', b"b", b'":', b"1", b"2", b"}"]
+    shares = [1.0, 1.0, 0.5, 0.7, 1.0, 0.8, 1.0, 1.0, 0.4, 0.2, 1.0]
+    spans = {"a": (4, 10), "b": (13, 17)}
+    decoded = b"".join(pieces)
+    assert [decoded[start:end] for start, end in spans.values()] == [b':"xy",', b":12}"]
+    scores = scores_of_fields(pieces, [math.log(share) for share in shares], spans)
     assert scores["a"] == pytest.approx(
-        {"mean_probability": 0.6, "geometric_mean": 0.35**0.5, "minimum": 0.5, "sum_logprob": math.log(0.35)}
+        {"probability": 0.28, "mean_probability": 0.75, "geometric_mean": 0.28**0.25, "minimum": 0.5}
     )
     assert scores["b"] == pytest.approx(
-        {"mean_probability": 0.3, "geometric_mean": 0.08**0.5, "minimum": 0.2, "sum_logprob": math.log(0.08)}
+        {"probability": 0.08, "mean_probability": 0.65, "geometric_mean": 0.08**0.25, "minimum": 0.2}
     )
+    assert score_of_fields(pieces, [math.log(share) for share in shares], spans) == pytest.approx(0.28 * 0.08)
+    assert score_of_fields([b'{"a":1,"b":2}'], [math.log(0.9)], {"a": (4, 7), "b": (10, 13)}) == pytest.approx(0.9)
+    assert score_of_fields(pieces, [], spans) is None
     kept = by_field(scores)
     assert {name for name in kept if ":" not in name} == {"a", "b"}
-    assert (kept["a"], kept["b:minimum"]) == (pytest.approx(0.6), pytest.approx(0.2))
+    assert (kept["a"], kept["b:minimum"]) == (pytest.approx(0.28), pytest.approx(0.2))
     assert scores_of_fields(pieces, [], spans) == {"a": {}, "b": {}}
     assert by_field({"a": {}}) == {}
 

@@ -78,12 +78,13 @@ def test_each_field_is_that_of_the_window_that_states_it_most_surely(inquiry):
     found = inquiry.answered(Asked(("text",), windows=3, notes=("windowed",)), windows)
     assert json.loads(found.value) == {"buyer": "Ann", "items": ["lamp", "x" * 90], "sizes": None, "day": None}
     least = {"buyer": 0.8, "items": 0.8, "sizes": 0.6, "day": 0.6}
-    assert {name: score for name, score in found.scores.items() if ":" not in name} == pytest.approx(least)
     for name, score in least.items():
+        assert found.scores[f"{name}:mean_probability"] == pytest.approx(score)
         assert found.scores[f"{name}:minimum"] == pytest.approx(score)
         assert found.scores[f"{name}:geometric_mean"] == pytest.approx(score)
-        assert found.scores[f"{name}:sum_logprob"] <= math.log(score) + 1e-9
-    assert (found.confidence, found.stated) == (pytest.approx(0.6), 2)
+        assert found.scores[name] <= score + 1e-9
+    assert found.confidence == pytest.approx(math.prod(found.scores[name] for name in least))
+    assert found.stated == 2
     assert found.notes == ("windowed", "at_limit:items")
 
 
@@ -96,6 +97,6 @@ def test_a_note_of_a_field_goes_with_its_window(inquiry):
 
 def test_a_value_that_is_none_of_its_type_has_the_lowest_score_of_every_kind(inquiry):
     found = read(inquiry, {"day": "2026-02-30"})
-    kinds = ("day", "day:geometric_mean", "day:minimum", "day:sum_logprob")
-    assert [found.scores[name] for name in kinds] == [0.0, 0.0, 0.0, -math.inf]
+    kinds = ("day", "day:mean_probability", "day:geometric_mean", "day:minimum")
+    assert [found.scores[name] for name in kinds] == [0.0, 0.0, 0.0, 0.0]
     assert found.confidence == 0.0

@@ -40,11 +40,11 @@ DECLARED: dict[str, dict[str, Any]] = {
 FINGERPRINTS = {
     "classify": "6d242489808c627f",
     "multilabel": "23e0d5f6ea98a302",
-    "extract": "976ad4c552c238b9",
-    "clean": "fab9e4a8d4f950ed",
+    "extract": "7f416beffd80aa0a",
+    "clean": "70b3bea600f715e8",
     "impute": "8e2224d4ba47f519",
     "match": "6096ab39625c3ce5",
-    "answer": "e3458953de33740f",
+    "answer": "ba7d17e1b0a1d14c",
 }
 MODEL = {"weights": "abc", "read": "text"}
 TEXTS = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)

@@ -48,18 +48,21 @@ def said(tokens: Tokens, task: dict[str, Any], text: str, *, finish: str = "stop
 def test_a_label_is_scored_by_its_own_tokens(tokens: Tokens) -> None:
     found = said(tokens, CLASSIFY, "<thinking>It says refund, no.</thinking>\n<output> Delivery\n</output>")
     assert json.loads(found.value or "") == "delivery"
-    assert found.confidence == pytest.approx(0.9)
+    assert found.scores["mean_probability"] == pytest.approx(0.9)
+    assert found.confidence == found.scores["probability"] == pytest.approx(0.9**3)
 
 
 def test_other_tasks_read_their_output_too(tokens: Tokens) -> None:
     match = {"task": "match", "name": "x", "left": ["l"], "right": ["r"]}
     found = said(tokens, match, "<thinking>hm</thinking><output>no</output>")
-    assert (found.value, found.confidence) == ("false", pytest.approx(0.9))
-    assert found.scores["score"] == pytest.approx(0.1)
+    assert (found.value, found.confidence) == ("false", pytest.approx(0.9**2))
+    assert found.scores["score"] == pytest.approx(1 - 0.9**2)
     extract = {"task": "extract", "name": "x", "from": ["t"], "attributes": {"order": "string", "day": "date"}}
     found = said(tokens, extract, '<thinking>a {</thinking><output>{"order": "AB123456", "day": null}</output>')
     assert json.loads(found.value or "") == {"order": "AB123456", "day": None}
-    assert found.confidence == pytest.approx(0.9)
+    # of each field and of the whole: what the thinking was unsure of does not count
+    assert [found.scores[f"{name}:minimum"] for name in ("order", "day")] == pytest.approx([0.9, 0.9])
+    assert 0 < (found.confidence or 0) < 0.9
     clean = {"task": "clean", "name": "t", "rules": "lower case"}
     assert said(tokens, clean, "<thinking>so</thinking><output>rome</output>").value == '"rome"'
 
