@@ -6,11 +6,16 @@ the number of right ones among them is hypergeometric: the tests here are exact 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 MOST_CANDIDATES = 20
-SPARE_ERRORS = 2  # wrong answers that the first threshold tried can bear, so that one stroke of bad luck is not the end
+# the wrong answers that the two first thresholds tried can bear, and their shares of the level: the stricter one is for
+# models that are hardly ever wrong where they are surest, the laxer one for those that err anywhere
+STARTS = ((0, 0.7), (2, 0.3))
+SPARE_ERRORS = max(errors for errors, _ in STARTS)
+LUCK = 1.0  # a start counts on so many standard deviations fewer drawn rows than their mean
 MOST_LABELS = 1_000_000
 
 
@@ -35,7 +40,7 @@ class Verdict:
     """What a sample proves.
 
     Attributes:
-        tested: the candidates in the order in which they were tested; the last one failed, unless all passed.
+        tested: the candidates in the order in which they were tested.
         chosen: the laxest that passed; None where nothing may be written.
     """
 
@@ -137,19 +142,23 @@ def provable(rows: int, drawn: int, right: int, level: float) -> float:
 
 
 def certify(candidates: Sequence[Candidate], *, precision: float, level: float) -> Verdict:
-    """Test candidates from strict to lax, from one that the scores alone choose, and stop at the first that fails.
+    """Test candidates from strict to lax, from two of them that the scores alone choose, each until one fails.
 
-    The order and the start are fixed before a label is looked at, so that the whole chain errs with probability
-    `level` at most.
+    Each start has its share of the level, and what passes hands its own on to the next (Wiens' fallback procedure,
+    Pharmaceutical Statistics 2003). Order, starts and shares are fixed before it is known which rows are right, and
+    which of them were drawn, so that all tests together err with probability `level` at most.
     """
     ordered = tuple(sorted(candidates, key=lambda one: -one.threshold))
+    shares: defaultdict[int, float] = defaultdict(float)
+    for errors, share in STARTS:
+        shares[_start(ordered, errors, precision, level * share)] += level * share
     tested: list[Candidate] = []
-    chosen = None
-    for one in ordered[_start(ordered, precision, level) :]:
-        tested.append(one)
-        if not passes(one, precision, level):
-            break
-        chosen = one
+    chosen, own = None, 0.0
+    for at, one in enumerate(ordered):
+        own += shares[at]
+        if own:
+            tested.append(one)
+            chosen, own = (one, own) if passes(one, precision, own) else (chosen, 0.0)
     return Verdict(precision, level, ordered, tuple(tested), chosen)
 
 
@@ -158,12 +167,20 @@ def passes(one: Candidate, precision: float, level: float) -> bool:
     return one.labelled > 0 and p_value(one.rows, one.labelled, one.right, precision) <= level
 
 
-def _start(ordered: Sequence[Candidate], precision: float, level: float) -> int:
-    """The strictest candidate that would bear some wrong answers; where none does, the laxest."""
+def _start(ordered: Sequence[Candidate], errors: int, precision: float, level: float) -> int:
+    """The strictest candidate that would bear so many wrong answers; where none does, the laxest."""
     for at, one in enumerate(ordered):
-        if one.labelled > SPARE_ERRORS and passes(replace(one, right=one.labelled - SPARE_ERRORS), precision, level):
+        drawn = _counted_on(one, ordered[-1])
+        if drawn > errors and p_value(one.rows, drawn, drawn - errors, precision) <= level:
             return at
     return max(0, len(ordered) - 1)
+
+
+def _counted_on(one: Candidate, whole: Candidate) -> int:
+    """How many rows a draw from the whole gives a candidate, with little luck. What it did give may not decide."""
+    share = one.rows / whole.rows
+    variance = whole.labelled * share * (1 - share) * (whole.rows - whole.labelled) / max(1, whole.rows - 1)
+    return max(0, math.floor(whole.labelled * share - LUCK * math.sqrt(variance)))
 
 
 def _needed_as_right(one: Candidate, precision: float, level: float) -> int | None:

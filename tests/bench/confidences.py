@@ -74,6 +74,8 @@ def confidences(bench: Bench) -> list[Table]:
         if job.source != test:
             trained += _piles(bench, one, job, job.source)
         tested += _piles(bench, one, job, test)
+    if not bench.quick:
+        trained += _texts_to_choose_by(bench)
     # another run may come with other formulas
     shutil.rmtree(_kept())
     judged = [(pile, pile.compared()) for pile in tested if pile.right]
@@ -97,6 +99,15 @@ def _suite(bench: Bench) -> SuiteFile:
         build.write(bench.spark, Path(bench.path("suite")), data, only=set(QUICK) if bench.quick else None)
     file = load_file(SUITE / "suite.yaml", SuiteFile)
     return file.model_copy(update={"sets": tuple(s for s in file.sets if s.name in QUICK)}) if bench.quick else file
+
+
+def _texts_to_choose_by(bench: Bench) -> list[Pile]:
+    """Cleaning by examples: free texts that may be learnt from, of which the suite judges other tasks."""
+    file = Path(os.environ["BURNISH_SUITE"]) / "transformations.yaml"
+    job = load_job(file)
+    truth = {task.name: f"{task.name}_truth" for task in job.columns}
+    one = SuiteSet(name="transformations", job=str(file), truth=truth, source=job.source)
+    return _piles(bench, one, job, job.source)
 
 
 def _piles(bench: Bench, one: SuiteSet, job: EnrichJob, source: Source) -> list[Pile]:
