@@ -387,8 +387,8 @@ def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo's tables go.")] = Path("burnish-demo"),
     rows: Annotated[int, typer.Option("--rows", min=1, help="How many tickets.")] = 300,
     promise: Annotated[
-        bool, typer.Option("--promise", help="Judge 120 rows at the end, and show what can be promised of the rest.")
-    ] = False,
+        bool, typer.Option("--promise/--no-promise", help="Judge 120 rows at the end, and promise what they prove.")
+    ] = True,
 ) -> None:
     """Fill the columns of a small table of support tickets, change one row, and run again."""
     from jobs.demo.tour import demo as shown

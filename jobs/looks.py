@@ -19,7 +19,7 @@ from jobs.chosen import identity, is_same_question
 from jobs.draws import ORDER, drawn_rows
 from jobs.frames import Frame, framed_rows, frames_of, members_of
 from jobs.people import RIGHT, is_allowed, people_said
-from jobs.promise import Candidate, Verdict, certify, labels_needed, level_of_look
+from jobs.promise import Candidate, Verdict, certify, labels_to_start, level_of_look
 from jobs.store import Store
 from schemas.accept import Promise
 from schemas.job import EnrichJob
@@ -244,7 +244,7 @@ def tell(column: str, frame: Frame, look: Look, promise: Promise) -> str:
         return f"{column}: {promise.text} holds from score {one.threshold:.4g} on, {of} ({judged})"
     told = f"{column}: no threshold proves {promise.text} with {look.labelled} judged rows; all answers wait in review."
     if promise.per_label:
-        needed = labels_needed(promise.precision, look.level)
+        needed, _ = labels_to_start(promise.precision, look.level)
         return f"{told} A label needs {needed} judged rows without a mistake above its threshold"
     return told + _what_would(look, promise, frame)
 
@@ -254,7 +254,7 @@ def _what_would(look: Look, promise: Promise, frame: Frame) -> str:
     verdict = look.verdicts.get(None)
     best = verdict.best() if verdict is not None else None
     if verdict is None or best is None or not best[1]:
-        return f" At least {labels_needed(promise.precision, look.level)} judged rows above a threshold are needed"
+        return f" At least {labels_to_start(promise.precision, look.level)[0]} judged rows above a threshold are needed"
     one, precision = best
     told = f" The best that could be promised is {precision:.3f}, for {one.rows / frame.rows:.0%} of the rows"
     missing = verdict.labels_missing()

@@ -14,7 +14,6 @@ MOST_CANDIDATES = 20
 # the wrong answers that the two first thresholds tried can bear, and their shares of the level: the stricter one is for
 # models that are hardly ever wrong where they are surest, the laxer one for those that err anywhere
 STARTS = ((0, 0.7), (2, 0.3))
-SPARE_ERRORS = max(errors for errors, _ in STARTS)
 LUCK = 1.0  # a start counts on so many standard deviations fewer drawn rows than their mean
 MOST_LABELS = 1_000_000
 
@@ -127,6 +126,12 @@ def labels_needed(precision: float, level: float, *, errors: int = 0, rows: int 
         else:
             low = middle + 1
     return low
+
+
+def labels_to_start(precision: float, level: float) -> tuple[int, int]:
+    """How many labelled rows above a threshold the two starts need: without a mistake, and with those that it bears."""
+    strict, lax = (labels_needed(precision, level * share, errors=errors) for errors, share in STARTS)
+    return strict, lax
 
 
 def provable(rows: int, drawn: int, right: int, level: float) -> float:

@@ -39,7 +39,7 @@ from jobs.frames import (
     table_version,
 )
 from jobs.prepare import Prepared
-from jobs.promise import SPARE_ERRORS, labels_needed, level_of_look
+from jobs.promise import labels_to_start, level_of_look
 from jobs.source import open_scope
 from jobs.store import Store
 from schemas.accept import Promise
@@ -98,7 +98,7 @@ def _fill(
 
 def _begin(spark: SparkSession, cells: CellFrame, store: Store, before: Frame, promise: Promise) -> Frame:
     """Begin to fill a frame that will be judged as far as the one before it, and far enough for the promise."""
-    enough = labels_needed(promise.precision, level_of_look(promise.assurance, 1), errors=SPARE_ERRORS)
+    _, enough = labels_to_start(promise.precision, level_of_look(promise.assurance, 1))
     drawn = before.sample or drawn_rows(spark, store, [before]).count()
     begun = Frame(
         new_name(), before.column, table_version(spark, cells), 0, (),
