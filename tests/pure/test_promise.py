@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from jobs.frames import Frame
 from jobs.looks import PURGED, Labelled, look_at, tell
-from jobs.promise import Candidate, certify, labels_needed, level_of_look, p_value, provable
+from jobs.promise import Candidate, certify, labels_needed, labels_to_start, level_of_look, p_value, provable
 from schemas.accept import Promise
-from tests.bench.promise import KINDS, LEAST_KEPT, oracle, trials, world
+from tests.bench.promise import KINDS, LEAST_KEPT, World, oracle, trials, world
 
 
 @given(st.integers(1, 60), st.data())
@@ -61,6 +61,28 @@ def test_the_chain_stops_at_the_first_failure() -> None:
 def test_the_start_is_chosen_without_a_label() -> None:
     few, many = Candidate(0.9, 50, 10, 10), Candidate(0.5, 400, 80, 76)
     assert [one.threshold for one in certify([few, many], precision=0.9, level=0.05).tested] == [0.5]
+
+
+@given(st.lists(st.integers(0, 40), min_size=9, max_size=9))
+def test_where_tests_start_does_not_depend_on_what_was_drawn_above(drawn: list[int]) -> None:
+    whole = Candidate(0.0, 1000, 200, 0)
+    candidates = [Candidate(1 - at / 10, at * 100, labelled, 0) for at, labelled in enumerate(drawn, 1)]
+    tested = certify([*candidates, whole], precision=0.9, level=0.05).tested
+    # nothing is right, so that no chain goes on: the starts alone are tested
+    assert [one.rows for one in tested] == [200, 400]
+
+
+def test_the_promise_is_kept_where_the_surest_rows_are_the_worst() -> None:
+    rng = np.random.default_rng(3)
+    scores = np.linspace(1, 0, 2000)
+    frame = World("upside down", scores, rng.random(2000) < 0.8 + 0.15 * (1 - scores))
+    assert frame.right[:800].mean() < 0.9 < frame.right[-400:].mean()
+    assert trials(frame, drawn=150, precision=0.87, number=400).share_kept >= LEAST_KEPT
+
+
+def test_labels_that_starts_need() -> None:
+    assert labels_to_start(0.97, 0.05) == (111, 260)
+    assert labels_to_start(0.9, 0.05) == (labels_needed(0.9, 0.035), labels_needed(0.9, 0.015, errors=2)) == (32, 76)
 
 
 def test_what_is_missing_is_told() -> None:
