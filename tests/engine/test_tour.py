@@ -28,9 +28,9 @@ def test_the_tour_runs_from_top_to_bottom_and_what_it_wrote_is_judged(
     folder = tmp_path / "tour"
     result = keep_promise(spark, folder, folder / "job.yaml", console=Console(file=told, width=200))
     assert result.progress.questions == 0
-    # ten tickets prove nothing, and nothing is written under a promise
     rows = [line.split("\u2502")[1:-1] for line in told.getvalue().splitlines() if line.startswith("\u2502")]
-    kept = {row[0].strip(): row[1:] for row in rows if len(row) == 6}
+    kept = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows if len(row) == 6}
     assert {"topic", "order", "same_product"} <= set(kept)
-    assert {row[2].strip() for row in kept.values()} == {"nothing"}
+    # ten tickets are fewer than are drawn: people have judged them all
+    assert all(1 <= int(judged) <= 10 and int(right) <= int(judged) for judged, right, *_ in kept.values())
     assert (folder / "report.html").is_file()
