@@ -2,7 +2,8 @@
 
 A word selects every case whose name begins with it: `driver`, `driver/wave-committed`, `driver/wave-committed/3`.
 Results are kept after every case; the same command goes on with what is left or went wrong. The table of everything
-on record is written beside the results, as Markdown; what came of injections has a page of its own.
+on record is written here, as Markdown; what came of injections has a page of its own. What `results.jsonl` beside this
+file holds is already in the table: `--results tests/faults/results.jsonl` goes on from there, on another machine too.
 """
 
 import argparse
