@@ -183,9 +183,10 @@ def _start(ordered: Sequence[Candidate], errors: int, precision: float, level: f
 
 def _counted_on(one: Candidate, whole: Candidate) -> int:
     """How many rows a draw from the whole gives a candidate, with little luck. What it did give may not decide."""
-    share = one.rows / whole.rows
-    variance = whole.labelled * share * (1 - share) * (whole.rows - whole.labelled) / max(1, whole.rows - 1)
-    return max(0, math.floor(whole.labelled * share - LUCK * math.sqrt(variance)))
+    # of purged rows it is not known which label they had, so that more may be counted than a label has rows
+    drawn, share = min(whole.labelled, whole.rows), one.rows / max(1, whole.rows)
+    variance = drawn * share * (1 - share) * (whole.rows - drawn) / max(1, whole.rows - 1)
+    return max(0, math.floor(drawn * share - LUCK * math.sqrt(variance)))
 
 
 def _needed_as_right(one: Candidate, precision: float, level: float) -> int | None:

@@ -128,7 +128,7 @@ def oracle(frame: World, precision: float) -> float:
 
 
 def bargain(candidates: list[Candidate], precision: float) -> Candidate | None:
-    """The same chain from the same start, each candidate tested by BARGAIN's betting bound instead.
+    """One chain from our stricter start at the whole level, each candidate tested by BARGAIN's betting bound instead.
 
     Wealth grows by 1 + l (x - m), with m the target as drawing without replacement moves it, and the bet
     l = sqrt(2 ln(2 / a) / (i ln(i + 1) s^2)), at most 3/4 / m (ucbepic/BARGAIN, `betting_bounds.py`).

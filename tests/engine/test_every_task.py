@@ -144,11 +144,8 @@ def test_an_extract_has_its_fields_typed_and_scored(answers):
     assert list(fields) == ["order_id", "bought_on", "count", "price", "paid", "size", "items"]
     assert set(row.scores) == {of_field(name, kind) for name in fields for kind in OF_TEXT}
     # a token may end one field and begin the next: it counts once in the whole
-    assert (
-        math.prod(row.scores[name] for name in fields) - 1e-9
-        <= row.confidence
-        <= min(row.scores[name] for name in fields)
-    )
+    own = [row.scores[name] for name in fields]
+    assert math.prod(own) - 1e-9 <= row.confidence <= min(own)
     assert all(0 <= row.scores[name] <= row.scores[f"{name}:minimum"] + 1e-9 <= 1 + 1e-9 for name in fields)
 
 

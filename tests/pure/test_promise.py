@@ -80,6 +80,10 @@ def test_the_promise_is_kept_where_the_surest_rows_are_the_worst() -> None:
     assert trials(frame, drawn=150, precision=0.87, number=400).share_kept >= LEAST_KEPT
 
 
+def test_more_purged_rows_than_a_label_has_prove_nothing() -> None:
+    assert certify([Candidate(0.9, 2, 5, 0), Candidate(0.5, 3, 5, 0)], precision=0.9, level=0.05).chosen is None
+
+
 def test_labels_that_starts_need() -> None:
     assert labels_to_start(0.97, 0.05) == (111, 260)
     assert labels_to_start(0.9, 0.05) == (labels_needed(0.9, 0.035), labels_needed(0.9, 0.015, errors=2)) == (32, 76)
