@@ -135,8 +135,9 @@ def test_extract_sends_its_schema_and_scores_each_field():
     with serving(lambda request: (200, '{"a": "x", "n": 12}', math.log(0.5))) as (model, seen):
         (row,) = ask(model, task, [["t"]])
     assert row["value"] == '{"a":"x","n":12}'
+    # one token a character: `: "x",` decides a, `: 12}` decides n
     assert {name: row["scores"][name] for name in ("a", "n", "a:minimum")} == pytest.approx(
-        {"a": 0.5, "n": 0.5, "a:minimum": 0.5}
+        {"a": 0.5**6, "n": 0.5**5, "a:minimum": 0.5}
     )
     schema = seen[0][0]["response_format"]["json_schema"]["schema"]
     assert schema["required"] == ["a", "n"]

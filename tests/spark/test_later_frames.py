@@ -164,4 +164,4 @@ def test_a_frame_that_fills_is_given_up_for_another(tickets: Shop) -> None:
     assert (found["rows"], len(found["others"])) == (20, 1)
     # a night without new rows begins the next one
     result = run(tickets.spark, declared, options=RunOptions())
-    assert "0 rows drawn for the next frame (0 of 29)" in result.as_dict()["remarks"][-1]
+    assert "0 rows drawn for the next frame (0 of 36)" in result.as_dict()["remarks"][-1]
