@@ -22,7 +22,7 @@ demo: java-and-install  ## a Delta table cleaned and filled by a real model, wit
 	@$(BIN)/burnish demo
 
 test: java-and-install  ## every test: pure, Spark, engine
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder --durations 25 --durations-min 5 tests
+	@$(BIN)/python -m pytest -q -n 2 --durations 25 --durations-min 5 tests
 
 check: install  ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -1,12 +1,18 @@
 """Which tests stay together where several processes share the work."""
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
-# First, so that xdist finds the marks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process, for what they share; all tests with an engine in one, for its memory and cores."""
-    for item in items:
-        file = item.path.relative_to(item.config.rootpath)
-        item.add_marker(pytest.mark.xdist_group("engine" if "engine" in file.parts else str(file)))
+class Together(LoadScopeScheduling):
+    """Keep a file's tests in one process, for what they share, and all that start an engine, for its cores and memory."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/engine" if nodeid.startswith("tests/engine/") else nodeid.split("::", maxsplit=1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Return the scheduler; files begin as they are collected, so those with an engine, the longest, first."""
+    config.option.loadscopereorder = False
+    return Together(config, log)
