@@ -6,7 +6,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 
 class Together(LoadScopeScheduling):
-    """Keep a file's tests in one process, for what they share, and all that start an engine, for its cores and memory."""
+    """Keep a file's tests in one process, for what they share, and all with an engine, for its cores and memory."""
 
     def _split_scope(self, nodeid: str) -> str:
         return "tests/engine" if nodeid.startswith("tests/engine/") else nodeid.split("::", maxsplit=1)[0]

@@ -119,7 +119,9 @@ def test_signals_end_with_their_codes_and_no_traceback(number: signal.Signals, c
     # A job file that never comes: opening a named pipe waits for its writer.
     pipe = tmp_path / "job.yaml"
     subprocess.run(["mkfifo", str(pipe)], check=True)
-    program = "from jobs.cli import main; print('up', flush=True); main()"
+    # A shell's background job, as these tests may be, is started with Ctrl-C ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{heed}; from jobs.cli import main; print('up', flush=True); main()"
     child = subprocess.Popen(
         [sys.executable, "-c", program, "validate", str(pipe)],
         cwd=HERE.parent.parent,

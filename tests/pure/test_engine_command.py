@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from schemas.errors import EnvironmentProblem
 from schemas.job import Engine
-from udfs.engine_command import ReplicaSpec, command, environment, installed_vllm
+from udfs.engine_command import ReplicaSpec, command, environment, installed_vllm, settings
 
 SPEC = ReplicaSpec(app_id="a", model_dir="/m", model_digest="d", engine_args=(("max_num_batched_tokens", "4096"),))
 
@@ -50,6 +50,16 @@ def test_what_is_ours_cannot_be_changed_and_the_rest_can() -> None:
     assert (options["--uds"], options["--max-num-seqs"]) == ("/f/s", "8")
     assert options["--tensor-parallel-size"] == "2"
     assert not {"--port", "--host", "--trust-remote-code"} & set(line)
+    # the last word is the line's: what the file says of the socket is void
+    assert options["--config"] == "/f/vllm.yaml"
+
+
+def test_what_a_user_passes_stands_in_a_file_and_no_default_of_ours_over_it() -> None:
+    spec = ReplicaSpec("a", "/m", "d", engine_args=(("hf-token", "planted"), ("dtype", "half"), ("async", "")))
+    assert settings(spec) == {"hf-token": "planted", "dtype": "half", "async": True}
+    line = command(spec, socket=Path("/f/s"), devices=1, on_cpu=True)
+    assert not {"planted", "half", "--dtype", "--async"} & set(line)
+    assert "--block-size" in line
 
 
 @pytest.mark.parametrize(
