@@ -49,6 +49,8 @@ def put(
     spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, frame: Frame, at: int, *, most: int
 ) -> int:
     """Append rows of a frame, `most` of them, to the review table with what people need to see; return how many."""
+    if wanted.isEmpty():
+        return 0
     before = (
         drawn_rows(spark, store, [frame]).agg(F.max("place").alias("last"), F.count("*").alias("rows")).collect()[0]
     )

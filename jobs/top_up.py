@@ -84,7 +84,8 @@ def _fill(
     newcomers = outside(scored_rows(cells, at), framed_rows(spark, store, closed, name))
     there = framed_rows(spark, store, [frame], name)
     newcomers = outside(outside(newcomers, there, by=["key"]), there, by=["question_id"])
-    freeze(newcomers, store, frame)
+    if not newcomers.isEmpty():
+        freeze(newcomers, store, frame)
     tonight = undrawn(spark, store, frame).orderBy(*ORDER).limit(rows)
     new = put(spark, cells, store, tonight, frame, at, most=rows)
     drawn, wanted = drawn_rows(spark, store, [frame]).count(), frame.sample or 0

