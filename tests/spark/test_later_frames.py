@@ -152,7 +152,8 @@ def test_the_next_frame_fills_night_by_night(tickets: Shop) -> None:
     judge(tickets, declared)
     tickets.run(declared)
     assert promises(tickets, 100, 200) <= {"promised", "person"}
-    assert {frames(tickets, declared)[json.loads(key)["id"]] for key in first} == {1}
+    members = frames(tickets, declared)
+    assert {members[json.loads(key)["id"]] for key in first} == {1}
     # more rows may be drawn of it
     more = sample(tickets.spark, declared, rows=10).columns["topic"]
     assert more["sample"] == 60
