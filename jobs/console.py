@@ -1,6 +1,7 @@
 """What every verb of the command line does alike: load a job file, find a session, print a result."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
@@ -11,9 +12,11 @@ from schemas.secrets import redacted, without_secrets
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+    from rich.console import Console
 
     from schemas.job import EnrichJob
 
+LOG_WIDTH = 140
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout; all else goes to stderr.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write there instead of to stdout.")]
@@ -62,9 +65,17 @@ def show(result: Result, as_json: bool) -> None:
     if as_json:
         print_json(result.as_dict())
     else:
-        from rich.console import Console
+        printer().print(result.render())
 
-        Console().print(result.render())
+
+def printer() -> "Console":
+    """Return the console that people read; a scheduler's log has no width, and its tables need not be cut to one."""
+    from rich.console import Console
+
+    found = Console()
+    if not found.is_terminal and not found.is_jupyter and "COLUMNS" not in os.environ:
+        found.width = LOG_WIDTH
+    return found
 
 
 def pairs_of(texts: list[str] | None) -> dict[str, str]:

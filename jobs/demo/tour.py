@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
-from rich.console import Console
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from jobs import lake
+from jobs.console import printer
 from jobs.demo.promise import DRAWN, keep_promise
 from jobs.demo.verdict import verdict
 from jobs.plan import plan
@@ -38,7 +38,7 @@ def demo(folder: Path, *, rows: int | None = None, promise: bool = False) -> int
     Raises:
         BurnishError: as `jobs.run.run` does.
     """
-    console = Console()
+    console = printer()
     place = folder.resolve()
     spark = spark_session("burnish demo", folder=place)
     job_file = lay_out(spark, place, rows=rows)

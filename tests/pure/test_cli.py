@@ -18,6 +18,7 @@ import yaml
 
 from jobs.arguments import minutes, moment, read_options
 from jobs.cli import main
+from jobs.console import LOG_WIDTH, printer
 from jobs.schema import schema
 from schemas.errors import EnvironmentProblem, JobFileError
 from schemas.options import RunOptions
@@ -214,3 +215,10 @@ def test_options_are_the_plain_ones_by_default() -> None:
     assert read_options(start=None, end=None, only=None) == RunOptions()
     with pytest.raises(JobFileError, match="above zero"):
         read_options(start=None, end=None, only=["a"], publish_every="0m")
+
+
+def test_tables_in_a_log_have_room_unless_somebody_says_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert printer().width == LOG_WIDTH
+    monkeypatch.setenv("COLUMNS", "70")
+    assert printer().width == 70
