@@ -23,4 +23,6 @@ def mean(before: Path, after: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     mean(*map(Path, sys.argv[1:4]))
