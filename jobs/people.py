@@ -18,7 +18,7 @@ def people_said(
 ) -> DataFrame:
     """What people gave, or found right, for cells of a column: key, inputs, inputs_hash, `said` as JSON, reviewed_at.
 
-    The newest word on a row with these inputs counts.
+    The newest word on a row with these inputs counts; one without a date, as SQL may leave it, is the oldest.
 
     Args:
         version: of the review table; the newest by default.
@@ -30,7 +30,8 @@ def people_said(
     said = F.coalesce("correction", F.when(F.col("verdict") == RIGHT, F.col("value")))
     rows = review.where(mine & F.col("inputs_hash").isNotNull()).withColumn("said", said)
     known = newest(rows.where(F.col("said").isNotNull()), "key", "inputs_hash")
-    return known.select("key", "inputs", "inputs_hash", "said", "reviewed_at")
+    dated = F.coalesce("reviewed_at", F.timestamp_seconds(F.lit(0))).alias("reviewed_at")
+    return known.select("key", "inputs", "inputs_hash", "said", dated)
 
 
 def newest(rows: DataFrame, *by: str) -> DataFrame:

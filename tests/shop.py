@@ -25,12 +25,13 @@ SMALL_TABLES = {
 }
 
 
-def for_small_tables(session: SparkSession) -> SparkSession:
-    """Have a session interpret its plans: over a few rows, compiling them takes several times as long.
+def quick_jvms() -> None:
+    """Have JVMs that start from here on compile quickly and collect in one thread: they live for minutes, on a core."""
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 
-    JVMs that start from here on are children that live for a minute; all but quick compilation would be wasted on them.
-    """
-    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+def for_small_tables(session: SparkSession) -> SparkSession:
+    """Have a session interpret its plans: over a few rows, compiling them takes several times as long."""
     for name, value in SMALL_TABLES.items():
         session.conf.set(name, value)
     return session

@@ -7,6 +7,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.session import spark_session
+from tests.shop import quick_jvms
+
+quick_jvms()
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,12 @@
 """Campaign B: on a cluster of two executors, what answers questions is killed, hangs or talks nonsense.
 
-The driver is a process of its own; this one watches what is asked and strikes. With `real` the engine is vLLM over the
-embedded model, else the scripted one, which counts what it is asked.
+The driver is a process of its own, one for all cases that go well; this one watches what is asked and strikes. With
+`real` the engine is vLLM over the embedded model, else the scripted one, which counts what it is asked.
 """
 
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,11 +18,13 @@ from typing import Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from tests.faults.drive import HOME
 from tests.faults.ledger import Case, Seen
-from tests.faults.world import TASKS, Rows, Stage, World, alive, check, undisturbed_of
+from tests.faults.serve import REPORT, Driver, driver_in
+from tests.faults.world import PATIENCE_SEC, TASKS, Rows, Stage, World, check, undisturbed_of
 from tests.scripted_engine import Book
 from udfs.processes import PROC
+from udfs.standing import app_name, replicas_here
+from udfs.standing import root as replicas
 from udfs.tokens import load_tokens
 
 CAMPAIGN = "executors"
@@ -69,7 +69,7 @@ class Cluster(Stage):
             strikes = [lambda run: kill(run, case.fault, rng)]
         elif case.fault == "second-fault":
             strikes = [lambda run: kill(run, "engine", rng), lambda run: _again(run, rng)]
-        with Run(world) as run:
+        with self.run_of(world) as run:
             run.strike(strikes, after=after)
             report = run.ended(seen)
         return self.judged(seen, world, undisturbed, before, report)
@@ -89,7 +89,7 @@ class Cluster(Stage):
         frame.write.format("delta").mode("append").save(str(world.place.path))
         undisturbed = undisturbed_of(self.alone, self.shared / "alone")(case.seed)
         before = world.rows()
-        with Run(world) as run:
+        with self.run_of(world) as run:
             report = run.ended(seen)
         rows = world.rows()
         bad = [key for key in rows if key >= first]
@@ -110,7 +110,7 @@ class Cluster(Stage):
         world = self.real(folder, 0)
         before = world.rows()
         fault = case.fault.removeprefix("real-")
-        with Run(world) as run:
+        with self.run_of(world) as run:
             run.strike(
                 [lambda one: kill(one, fault, rng)], when=lambda: bool(engines(run.child.pid)), delay=rng.uniform(0, 8)
             )
@@ -126,6 +126,10 @@ class Cluster(Stage):
             engine={"kv_cache_gib": 1, "max_model_len": 512, "keep_warm_min": 0.0},
         )
 
+    def run_of(self, world: World) -> "Run":
+        """A run of the world's job by the driver of all cases."""
+        return Run(world, driver_in(self.shared / "cluster", MASTER, WAVES))
+
     def judged(
         self,
         seen: Seen,
@@ -136,10 +140,10 @@ class Cluster(Stage):
         **words: Any,
     ) -> Seen:
         """Hold the end to the invariants."""
-        seen.left = alive(world.book)
-        seen.check(seen.left == 0, f"{seen.left} engines outlived the run by a minute")
         if not report:
             return seen
+        seen.left = len(_outlived(app_name(report["app"])))
+        seen.check(seen.left == 0, f"{seen.left} processes of replicas outlived the run by a minute")
         times = words.pop("times", seen.faults)
         asked = Counter(world.book.asked)
         seen.twice = sum(count > 1 for count in asked.values())
@@ -156,6 +160,16 @@ def _two_largest_waves(world: World) -> int:
     return sum(sorted((row["n"] for row in answers.collect()), reverse=True)[:2])
 
 
+def _outlived(app: str) -> list[int]:
+    """The processes of an application's replicas that are still there a minute after its run."""
+    deadline = time.monotonic() + PATIENCE_SEC
+    while True:
+        left = [pid for one in replicas_here() if one.app == app for pid in one.processes]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.5)
+
+
 def _again(run: "Run", rng: Random) -> None:
     """Strike while the replica recovers from the first strike."""
     starts = len(run.world.book.starts)
@@ -166,38 +180,28 @@ def _again(run: "Run", rng: Random) -> None:
 
 
 class Run:
-    """A driver process on a small cluster, and a thread that strikes."""
+    """One run of a driver, and a thread that strikes."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, driver: Driver) -> None:
         """Start nothing yet."""
-        self.world = world
+        self.world, self.driver, self.child = world, driver, driver.child
+        self.report = world.file.with_name(REPORT)
         self.problem = ""
         self.hit: list[int] = []
 
     def __enter__(self) -> "Run":
-        """Start the driver."""
-        folder = self.world.folder
-        (folder / "facts.json").write_text(
-            json.dumps({"point": "", "group": True, "waves": WAVES, "master": MASTER}), encoding="utf-8"
-        )
-        self.out, self.log = folder / "report.json", folder / "driver.log"
-        with self.out.open("w") as out, self.log.open("w") as log:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.drive", str(self.world.file), str(folder / "facts.json")],
-                env={**os.environ, "PYTHONPATH": str(HOME)},
-                cwd=folder,
-                stdout=out,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.striker: threading.Thread | None = None
+        """Start the run."""
+        self.driver.run(self.world.file)
         return self
 
     def __exit__(self, *problem: object) -> None:
-        """Leave no driver behind."""
-        if self.child.poll() is None:
-            os.killpg(self.child.pid, signal.SIGKILL)
-            self.child.wait()
+        """Keep no driver that is not through."""
+        if not self.report.exists():
+            self.driver.end()
+
+    def is_over(self) -> bool:
+        """Whether there is nothing left to strike at."""
+        return self.report.exists() or not self.driver.lives()
 
     def strike(
         self,
@@ -210,7 +214,7 @@ class Run:
         """Have strikes follow one another once so many prompts were asked."""
 
         def wait_and_strike() -> None:
-            while (len(self.world.book.asked) < after or not when()) and self.child.poll() is None:
+            while (len(self.world.book.asked) < after or not when()) and not self.is_over():
                 time.sleep(0.02)
             time.sleep(delay)
             for one in strikes:
@@ -220,21 +224,22 @@ class Run:
         self.striker.start()
 
     def ended(self, seen: Seen) -> dict[str, Any]:
-        """Wait for the driver's own end; return its report, or nothing where it failed."""
-        try:
-            code = self.child.wait(LIMIT_SEC)
-        except subprocess.TimeoutExpired:
-            code = -1
-        log = self.log.read_text(encoding="utf-8", errors="replace")
-        seen.check(code == 0, f"the run ended with {code}: {log[-800:]}")
+        """Wait for the run's end; return its report, or nothing where it failed."""
+        deadline = time.monotonic() + LIMIT_SEC
+        while not self.is_over() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        report = json.loads(self.report.read_text(encoding="utf-8")) if self.report.exists() else {}
+        log = self.driver.log.read_text(encoding="utf-8", errors="replace")
+        problem = report.pop("problem", None if report else f"no report, the log ends in {log[-800:]}")
+        seen.check(problem is None, f"the run went wrong: {problem}")
         seen.check(not self.problem, self.problem)
-        return dict(json.loads(self.out.read_text(encoding="utf-8").splitlines()[-1])) if code == 0 else {}
+        return {} if problem else dict(report)
 
 
 def kill(run: Run, kind: str, rng: Random) -> None:
     """Kill one process of a kind, of those that the run's driver has started."""
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and run.child.poll() is None:
+    while time.monotonic() < deadline and not run.is_over():
         found = sorted(FINDERS[kind](run))
         if found:
             pid = rng.choice(found)
@@ -277,6 +282,19 @@ def workers(root: int) -> list[int]:
     return [pid for pid in daemons if not any(child in daemons for child, _ in family(pid))][:8]
 
 
+def asking(root: int) -> list[int]:
+    """The Python workers that have a file of a replica open: its lease. Others wait for work."""
+    return [pid for pid in workers(root) if _holds_a_lease(pid)]
+
+
+def _holds_a_lease(pid: int) -> bool:
+    try:
+        links = [file.readlink() for file in (PROC / str(pid) / "fd").iterdir()]
+    except OSError:
+        return False
+    return any(link.is_relative_to(replicas()) for link in links)
+
+
 def engines(root: int) -> list[int]:
     """vLLM's engine cores, which name themselves."""
     return [pid for pid, command in family(root) if "EngineCore" in command]
@@ -295,7 +313,7 @@ def _watchdogs(book: Book) -> list[int]:
 
 FINDERS: dict[str, Callable[[Run], list[int]]] = {
     "executor": lambda run: executors(run.child.pid),
-    "python-worker": lambda run: workers(run.child.pid),
+    "python-worker": lambda run: asking(run.child.pid),
     "watchdog": lambda run: (
         _watchdogs(run.world.book)
         or [pid for pid, command in family(run.child.pid) if "udfs.watchdog" in command or "watchdog.py" in command]

@@ -2,7 +2,7 @@
 
 The code that runs is burnish's own; around the function at whose end (or in whose midst) the point lies stands a
 wrapper that sends this process SIGKILL. `facts`: point, turn (which time it is met), delay (seconds), group (whether
-the whole process group dies, JVM and engine included), waves (into how many the questions are cut), master.
+the whole process group dies, JVM and engine included), waves (into how many the questions are cut).
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import lake, publish, run, waves
-from jobs.session import local_settings, spark_session
+from jobs.session import spark_session
 from jobs.store import Store, store_of
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
@@ -134,30 +134,15 @@ def _arm(killer: Killer, folder: str | None) -> bool:
 def main() -> None:
     """Run the job until the point is met."""
     job, facts = load_job(Path(sys.argv[1])), json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
-    count = facts.get("waves", 6)
-    # a parameter of the case: so small a table would go in one wave
-    waves.Pace.wave_tokens = lambda self: self.total / count  # type: ignore[method-assign]
+    cut_into(facts.get("waves", 6))
     armed(facts, job)
-    spark = _cluster(facts["master"]) if facts.get("master") else spark_session("burnish-faults", cores=2)
-    result = run.run(for_small_tables(spark), job, options=RunOptions())
+    result = run.run(for_small_tables(spark_session("burnish-faults", cores=2)), job, options=RunOptions())
     print(json.dumps(result.as_dict()))
 
 
-def _cluster(master: str) -> Any:
-    """A session on a small cluster of processes, whose executors import this checkout."""
-    from pyspark.sql import SparkSession
-
-    os.environ["PYSPARK_PYTHON"] = sys.executable
-    settings = local_settings(cores=2) | {
-        "spark.master": master,
-        "spark.executor.memory": "768m",
-        "spark.executorEnv.PYTHONPATH": str(HOME),
-        "spark.task.maxFailures": "8",
-    }
-    builder = SparkSession.builder.appName("burnish-faults")
-    for name, value in settings.items():
-        builder = builder.config(name, value)
-    return builder.getOrCreate()
+def cut_into(count: int) -> None:
+    """Have every run of this process ask in so many waves: so small a table would go in one."""
+    waves.Pace.wave_tokens = lambda self: self.total / count  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from jobs.session import spark_session
 from tests.faults import cluster, driver, injection, inputs, limits, naive, rivals
 from tests.faults.injection_page import page as injection_page
 from tests.faults.ledger import Case, Results, played, table
-from tests.shop import for_small_tables
+from tests.shop import for_small_tables, quick_jvms
 from udfs.models import cache_folder
 
 HERE = Path(__file__).parent
@@ -45,6 +45,7 @@ def main() -> None:
     words = parser.parse_args()
     results = Results(words.results or words.folder / "results.jsonl")
     shared = words.folder / f"shared-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    quick_jvms()
     spark = for_small_tables(spark_session("burnish-faults", cores=2))
     cases = all_cases(spark, shared)
     chosen = [case for case in cases if not words.cases or case.name.startswith(tuple(words.cases))]

@@ -8,7 +8,9 @@ from pyspark.sql import SparkSession
 
 from jobs.session import spark_session
 from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
-from tests.shop import Shop, for_small_tables
+from tests.shop import Shop, for_small_tables, quick_jvms
+
+quick_jvms()
 
 
 @pytest.fixture(scope="session")

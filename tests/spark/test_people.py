@@ -62,6 +62,9 @@ def test_an_answer_spreads_to_equal_inputs_on_request_and_lapses_with_them(said:
     # an answer of a person lapses when the input changes, and somebody can see which
     assert review_status(said.spark, spreading).lapsed == {}
     said.sql("UPDATE {t} SET text = 'ticket no 3, once more' WHERE id = 3")
+    # whoever answered by SQL and gave no date is heard all the same
+    review = said.store(spreading).place("review").path
+    said.spark.sql(f"UPDATE delta.`{review}` SET reviewed_at = NULL WHERE key = '{{\"id\":3}}'")
     found = review_status(said.spark, spreading)
     assert found.lapsed == {"topic": {"rows": 1, "some": [{"key": '{"id":3}', "said": "delivery"}]}}
     said.run(spreading)
