@@ -61,7 +61,7 @@ class Interrupted(BurnishError):
 # Decoding is greedy: an answer that was cut or malformed once would be so again.
 RETRYABLE_ROW_CODES: Final = frozenset({"timeout", "engine_unavailable"})
 PERMANENT_ROW_CODES: Final = frozenset(
-    {"engine_fatal", "invalid_input", "invalid_output", "over_long", "refused_request", "truncated"}
+    {"echo", "engine_fatal", "invalid_input", "invalid_output", "over_long", "refused_request", "truncated"}
 )
 ROW_CODES: Final = RETRYABLE_ROW_CODES | PERMANENT_ROW_CODES
 MAX_ATTEMPTS: Final = 3

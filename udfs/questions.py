@@ -10,6 +10,7 @@ from schemas.errors import JobFileError
 from schemas.fields import ExamplePool
 from schemas.tasks import AnyTask, Classify
 from udfs.closed_set import ClosedSet
+from udfs.echo import Instructions
 from udfs.fitting import LEAST_TOKENS, Ids, Prompter, Speech
 from udfs.nearest import Nearest, NearestLabels
 from udfs.prompts import Sheet, example_text, sheet_of
@@ -88,6 +89,7 @@ class Inquiry(ABC):
         listed = task if self._near_labels is None else self._near_labels.longest()
         self.sheet: Sheet = sheet_of(listed, codes=codes)
         self.codes = codes
+        self._told = Instructions(task)
         self._nearest = Nearest(task.examples) if isinstance(task.examples, ExamplePool) else None
         room = setting.max_model_len - self.max_tokens
         self.prompter = Prompter(setting.tokens, self.sheet, form=setting.card.prompt, room=room)
@@ -175,7 +177,10 @@ class Inquiry(ABC):
 
     def _of_window(self, values: Sequence[str | None], replies: Sequence[Reply]) -> Answered:
         failed = next((reply.error for reply in replies if reply.error), "")
-        return Answered(error=failed) if failed else self.meant(values, replies)
+        if failed:
+            return Answered(error=failed)
+        found = self.meant(values, replies)
+        return Answered(error="echo") if self._told.repeated_in(found.value, values) else found
 
     def pieces(self, reply: Reply) -> list[bytes]:
         """The bytes of each decoded token; control tokens are none."""
