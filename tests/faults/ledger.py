@@ -2,10 +2,12 @@
 
 import json
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from schemas.errors import Interrupted
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,9 @@ def played(case: Case, folder: Path) -> Seen:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return case.play(case, folder)
+    except Interrupted:
+        # somebody ends the campaign: a case that was cut short has found nothing
+        raise
     except Exception as problem:  # noqa: BLE001 - an exception that escapes is what campaigns look for
         told = "".join(traceback.format_exception(problem))[-2000:]
         return Seen(escaped=1, problems=[f"{type(problem).__name__} escaped: {told}"])
@@ -88,38 +93,53 @@ class Results:
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"case": case.name, **asdict(seen)}, ensure_ascii=False) + "\n")
 
+    def of(self, cases: Iterable[Case]) -> list[Seen]:
+        """What came of those of the cases that were played."""
+        return [self.seen[case.name] for case in cases if case.name in self.seen]
+
     def left(self, cases: Iterable[Case]) -> list[Case]:
         """The cases that were not played yet, or went wrong."""
         return [case for case in cases if case.name not in self.seen or self.seen[case.name].problems]
 
 
+HEAD = (
+    "faults injected | rows | rows lost | asked twice (bound) | seconds to resume | exceptions escaped "
+    "| processes left | failed cases |"
+)
+RULED = "|--:" * 8 + "|"
+
+
 def table(results: Results, cases: Sequence[Case]) -> str:
     """The results as Markdown, one line a fault."""
-    lines = [
-        "| campaign | fault | cases | faults injected | rows | rows lost | asked twice (bound) "
-        "| seconds to resume | exceptions escaped | processes left | failed cases |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    lines = [f"| campaign | fault | cases | {HEAD}", f"|---|---|--:{RULED}"]
     for campaign, fault in dict.fromkeys((case.campaign, case.fault) for case in cases):
-        mine = [
-            results.seen[case.name]
-            for case in cases
-            if (case.campaign, case.fault) == (campaign, fault) and case.name in results.seen
-        ]
-        if mine:
-            lines.append(_line(campaign, fault, mine))
+        if mine := results.of([case for case in cases if (case.campaign, case.fault) == (campaign, fault)]):
+            lines.append(f"| {campaign} | {fault.replace('-', ' ')} | {len(mine)} | {_counts(mine)}")
     return "\n".join(lines) + "\n"
 
 
-def _line(campaign: str, fault: str, seen: Sequence[Seen]) -> str:
+def summary(results: Results, cases: Sequence[Case], sides: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """The results as Markdown, of each group of faults a line a side.
+
+    Args:
+        sides: by group and side the beginnings of the names of its cases.
+    """
+    lines = [f"| faults | | cases | {HEAD}", f"|---|---|--:{RULED}"]
+    for group, by_side in sides.items():
+        for side, names in by_side.items():
+            if mine := results.of([case for case in cases if case.name.startswith(tuple(names))]):
+                lines.append(f"| {group} | {side} | {len(mine)} | {_counts(mine)}")
+    return "\n".join(lines) + "\n"
+
+
+def _counts(seen: Sequence[Seen]) -> str:
     def total(name: str) -> int:
         return sum(getattr(one, name) for one in seen)
 
     resumed = sorted(one.resume_sec for one in seen if one.resume_sec is not None)
-    seconds = f"{resumed[len(resumed) // 2]:.0f}" if resumed else "–"
+    seconds = f"{resumed[len(resumed) // 2]:.0f}" if resumed else "\u2013"
     failed = sum(bool(one.problems) for one in seen)
     return (
-        f"| {campaign} | {fault.replace('-', ' ')} | {len(seen)} | {total('faults')} | {total('rows'):,} "
-        f"| {total('lost')} | {total('twice')} ({total('bound')}) | {seconds} | {total('escaped')} "
-        f"| {total('left')} | {failed} |"
+        f"{total('faults')} | {total('rows'):,} | {total('lost')} | {total('twice')} ({total('bound')}) | {seconds} "
+        f"| {total('escaped')} | {total('left')} | {failed} |"
     )

@@ -20,11 +20,25 @@ from pyspark.sql import SparkSession
 from jobs.session import spark_session
 from tests.faults import cluster, driver, injection, inputs, limits, naive, rivals
 from tests.faults.injection_page import page as injection_page
-from tests.faults.ledger import Case, Results, played, table
+from tests.faults.ledger import Case, Results, played, summary, table
 from tests.shop import for_small_tables, quick_jvms
 from udfs.models import cache_folder
 
 HERE = Path(__file__).parent
+BY_BURNISH, BY_SCRIPT = "burnish", "`tests/bench/naive.py`"
+SIDES = {
+    "the driver is killed": {BY_BURNISH: ["driver/"], BY_SCRIPT: ["naive/driver-"]},
+    "an executor, a worker, a watchdog or an engine is killed, hangs, talks nonsense": {
+        BY_BURNISH: ["executors/"],
+        BY_SCRIPT: ["naive/python-worker-killed"],
+    },
+    "others write the table meanwhile; layouts; replays": {
+        BY_BURNISH: ["delta/"],
+        BY_SCRIPT: ["naive/rows-", "naive/row-", "naive/the-same-job-twice"],
+    },
+    "odd cells and names of columns": {BY_BURNISH: ["inputs/"], BY_SCRIPT: ["naive/a-", "naive/an-"]},
+    "limits, a full disk, a table dropped": {BY_BURNISH: ["limits/"]},
+}
 CAMPAIGNS = (driver, cluster, rivals, inputs, limits, naive, injection)
 
 
@@ -90,7 +104,8 @@ def _play(results: Results, chosen: Sequence[Case], folder: Path, *, keep: bool)
 def _page(results: Results, cases: Sequence[Case]) -> str:
     done = sum(case.name in results.seen for case in cases)
     when = f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}"
-    return f"# Faults\n\n{when}, {done:,} of {len(cases):,} cases: `make faults`.\n\n{table(results, cases)}"
+    head = f"# Faults\n\n{when}, {done:,} of {len(cases):,} cases: `make faults`."
+    return f"{head}\n\n{summary(results, cases, SIDES)}\n{table(results, cases)}"
 
 
 if __name__ == "__main__":

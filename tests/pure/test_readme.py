@@ -49,3 +49,9 @@ def test_the_tests_that_are_named_are_there() -> None:
     named = set(re.findall(r"`(test_\w+)`", README))
     assert len(named) > 20
     assert [name for name in sorted(named) if f"def {name}(" not in written] == []
+
+
+def test_the_faults_are_those_of_the_campaigns() -> None:
+    summary = (ROOT / "tests" / "faults" / "RESULTS.md").read_text(encoding="utf-8").split("\n\n")[2]
+    assert summary.startswith("| faults |")
+    assert summary in README
