@@ -120,6 +120,8 @@ def test_a_local_session_is_quiet_in_utc_and_keeps_room_for_the_engine(tmp_path)
     assert settings["spark.ui.showConsoleProgress"] == "false"
     assert settings["spark.sql.warehouse.dir"].startswith(str(tmp_path))
     assert 1 <= driver_memory_gib() <= 8
+    assert "spark.driver.extraJavaOptions" not in settings
+    assert local_settings(is_small=True)["spark.driver.extraJavaOptions"] == "-XX:TieredStopAtLevel=1"
 
 
 def test_old_logs_go_and_new_ones_stay(tmp_path, monkeypatch):
