@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _KEPT_LOGS = 20
+# with the first compiler alone Java keeps 48 MB for code, and spends its time on throwing code away
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 _GIB = 1024**3
 
 
@@ -92,7 +94,7 @@ def local_settings(*, cores: int | None = None, folder: Path | None = None, is_s
     With `is_small` Java compiles quickly rather than well: over a few rows, compiling is most of what the JVM does.
     """
     threads = cores or os.cpu_count() or 1
-    quick = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"} if is_small else {}
+    quick = {"spark.driver.extraJavaOptions": QUICK_JAVA} if is_small else {}
     warehouse = {"spark.sql.warehouse.dir": str((folder / "warehouse").resolve())} if folder else {}
     return {
         "spark.master": f"local[{threads}]",

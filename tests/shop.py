@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs import lake
 from jobs.result import RunResult
 from jobs.run import run
+from jobs.session import QUICK_JAVA
 from jobs.store import Store, store_of
 from schemas.job import EnrichJob, Place
 from schemas.options import RunOptions
@@ -27,7 +28,7 @@ SMALL_TABLES = {
 
 def quick_jvms() -> None:
     """Have JVMs that start from here on compile quickly and collect in one thread: they live for minutes, on a core."""
-    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
+    os.environ.setdefault("JDK_JAVA_OPTIONS", f"{QUICK_JAVA} -XX:+UseSerialGC")
 
 
 def for_small_tables(session: SparkSession) -> SparkSession:
