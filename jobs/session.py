@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _KEPT_LOGS = 20
-# with the first compiler alone Java keeps 48 MB for code, and spends its time on throwing code away
-QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 _GIB = 1024**3
 
 
@@ -30,14 +28,10 @@ def active_session() -> "SparkSession | None":
     return SparkSession.getActiveSession()
 
 
-def spark_session(
-    app_name: str, *, cores: int | None = None, folder: Path | None = None, is_small: bool = False
-) -> "SparkSession":
+def spark_session(app_name: str, *, cores: int | None = None, folder: Path | None = None) -> "SparkSession":
     """Return the session that is there, never changed; else a local one with Delta on `cores` cores (default: all).
 
-    Args:
-        folder: where a local session keeps the files of tables that have a name but no path.
-        is_small: whether a local session is for small tables alone; see `local_settings`.
+    `folder` is where a local session keeps the files of tables that have a name but no path.
 
     Raises:
         EnvironmentProblem: pyspark or delta-spark is missing, Java does not start, Delta's JARs are not to be had.
@@ -48,7 +42,7 @@ def spark_session(
         from pyspark.sql import SparkSession
 
         return SparkSession.builder.appName(app_name).getOrCreate()
-    return _local_session(app_name, local_settings(cores=cores, folder=folder, is_small=is_small))
+    return _local_session(app_name, cores=cores, folder=folder)
 
 
 def _is_submitted() -> bool:
@@ -56,7 +50,8 @@ def _is_submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ or "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 
-def _local_session(app_name: str, settings: dict[str, str]) -> "SparkSession":
+def _local_session(app_name: str, *, cores: int | None, folder: Path | None) -> "SparkSession":
+    settings = local_settings(cores=cores, folder=folder)
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 
@@ -88,13 +83,9 @@ def _launch(conf: "SparkConf") -> None:
     SparkContext._ensure_initialized(gateway=gateway, conf=conf)
 
 
-def local_settings(*, cores: int | None = None, folder: Path | None = None, is_small: bool = False) -> dict[str, str]:
-    """Return the settings of a local session.
-
-    With `is_small` Java compiles quickly rather than well: over a few rows, compiling is most of what the JVM does.
-    """
+def local_settings(*, cores: int | None = None, folder: Path | None = None) -> dict[str, str]:
+    """Return the settings of a local session."""
     threads = cores or os.cpu_count() or 1
-    quick = {"spark.driver.extraJavaOptions": QUICK_JAVA} if is_small else {}
     warehouse = {"spark.sql.warehouse.dir": str((folder / "warehouse").resolve())} if folder else {}
     return {
         "spark.master": f"local[{threads}]",
@@ -112,7 +103,6 @@ def local_settings(*, cores: int | None = None, folder: Path | None = None, is_s
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         "spark.sql.session.timeZone": "UTC",
-        **quick,
         **warehouse,
     }
 

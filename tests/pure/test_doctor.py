@@ -8,7 +8,7 @@ from rich.console import Console
 from jobs import jars, machine
 from jobs.doctor import check_packages, report
 from jobs.machine import Check, Gpu, check_disk, check_java, check_python, gpus
-from jobs.session import QUICK_JAVA, driver_memory_gib, local_settings, new_log
+from jobs.session import driver_memory_gib, local_settings, new_log
 from schemas.errors import EnvironmentProblem
 
 
@@ -120,8 +120,6 @@ def test_a_local_session_is_quiet_in_utc_and_keeps_room_for_the_engine(tmp_path)
     assert settings["spark.ui.showConsoleProgress"] == "false"
     assert settings["spark.sql.warehouse.dir"].startswith(str(tmp_path))
     assert 1 <= driver_memory_gib() <= 8
-    assert "spark.driver.extraJavaOptions" not in settings
-    assert local_settings(is_small=True)["spark.driver.extraJavaOptions"] == QUICK_JAVA
 
 
 def test_old_logs_go_and_new_ones_stay(tmp_path, monkeypatch):
