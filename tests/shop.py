@@ -28,7 +28,7 @@ SMALL_TABLES = {
 def quick_jvms() -> None:
     """Have JVMs that start from here on compile quickly and collect in one thread: each lives for minutes, on a core.
 
-    With the first compiler alone Java keeps 48 MB for code, and spends its time on throwing code away and making it anew.
+    With the first compiler alone Java keeps 48 MB for code, and spends its time throwing code away and making it anew.
     """
     options = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
     os.environ.setdefault("JDK_JAVA_OPTIONS", options)
