@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 _KEPT_LOGS = 20
 _GIB = 1024**3
+# over a few rows, compiling a plan takes several times as long as interpreting it
+SMALL_TABLES = {
+    "spark.sql.shuffle.partitions": "2",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
 
 
 def active_session() -> "SparkSession | None":
@@ -28,10 +34,14 @@ def active_session() -> "SparkSession | None":
     return SparkSession.getActiveSession()
 
 
-def spark_session(app_name: str, *, cores: int | None = None, folder: Path | None = None) -> "SparkSession":
+def spark_session(
+    app_name: str, *, cores: int | None = None, folder: Path | None = None, is_small: bool = False
+) -> "SparkSession":
     """Return the session that is there, never changed; else a local one with Delta on `cores` cores (default: all).
 
-    `folder` is where a local session keeps the files of tables that have a name but no path.
+    Args:
+        folder: where a local session keeps the files of tables that have a name but no path.
+        is_small: whether a local session is for tables of a few hundred rows.
 
     Raises:
         EnvironmentProblem: pyspark or delta-spark is missing, Java does not start, Delta's JARs are not to be had.
@@ -42,7 +52,8 @@ def spark_session(app_name: str, *, cores: int | None = None, folder: Path | Non
         from pyspark.sql import SparkSession
 
         return SparkSession.builder.appName(app_name).getOrCreate()
-    return _local_session(app_name, cores=cores, folder=folder)
+    settings = local_settings(cores=cores, folder=folder)
+    return _local_session(app_name, settings | SMALL_TABLES if is_small else settings)
 
 
 def _is_submitted() -> bool:
@@ -50,8 +61,7 @@ def _is_submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ or "DATABRICKS_RUNTIME_VERSION" in os.environ
 
 
-def _local_session(app_name: str, *, cores: int | None, folder: Path | None) -> "SparkSession":
-    settings = local_settings(cores=cores, folder=folder)
+def _local_session(app_name: str, settings: dict[str, str]) -> "SparkSession":
     from pyspark import SparkConf, SparkContext
     from pyspark.sql import SparkSession
 

@@ -12,17 +12,13 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs import lake
 from jobs.result import RunResult
 from jobs.run import run
+from jobs.session import SMALL_TABLES
 from jobs.store import Store, store_of
 from schemas.job import EnrichJob, Place
 from schemas.options import RunOptions
 from tests.scripted_endpoint import ScriptedEndpoint
 
 TOPIC = {"task": "classify", "name": "topic", "from": ["text"], "labels": ["refund", "delivery", "other"]}
-SMALL_TABLES = {
-    "spark.sql.shuffle.partitions": "2",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-}
 
 
 def quick_jvms() -> None:
@@ -35,7 +31,7 @@ def quick_jvms() -> None:
 
 
 def for_small_tables(session: SparkSession) -> SparkSession:
-    """Have a session interpret its plans: over a few rows, compiling them takes several times as long."""
+    """Have a session interpret its plans."""
     for name, value in SMALL_TABLES.items():
         session.conf.set(name, value)
     return session

@@ -40,7 +40,7 @@ def demo(folder: Path, *, rows: int | None = None, promise: bool = False) -> int
     """
     console = printer()
     place = folder.resolve()
-    spark = spark_session("burnish demo", folder=place)
+    spark = spark_session("burnish demo", folder=place, is_small=True)
     job_file = lay_out(spark, place, rows=rows)
     job = load_job(job_file)
     before = tickets(spark, job).collect()
