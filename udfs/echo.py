@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from schemas.fields import ExamplePool
 from schemas.tasks import Answer, AnyTask, Clean, Extract
 
 # shorter ones (E.164, UTF-8, ISO 8601) are names of formats, and shorter runs are phrases that anybody writes
@@ -16,7 +17,6 @@ LEAST_CODE = 8
 RUN_WORDS = 8
 QUOTED = re.compile(r"""(?<!\w)("[^"]*"|'[^']*'|`[^`]*`|“[^”]*”|‘[^’]*’|«[^»]*»)(?!\w)""")
 BLANKS = re.compile(r"[\W_]+")
-Run = tuple[str, ...]
 
 
 class Instructions:
@@ -25,10 +25,11 @@ class Instructions:
     def __init__(self, task: AnyTask) -> None:
         """Read the task's; its labels, values and examples' answers may be written whatever the instructions say."""
         bare = QUOTED.sub(" ", f"{task.instructions}\n{task.rules if isinstance(task, Clean) else ''}")
-        beside = bared(" ".join(_written(task)))
+        written = list(_written(task))
+        beside = bared(" ".join(written))
         codes = {bared(word) for word in bare.split()}
         self._codes = [code for code in sorted(codes) if _is_code(code) and code not in beside]
-        self._runs = frozenset(_runs(bare))
+        self._runs = _runs(bare).difference(*map(_runs, written))
 
     def repeated_in(self, value: str | None, row: Sequence[str | None]) -> bool:
         """Whether an answer, canonical JSON, has one of them that its row does not have."""
@@ -38,12 +39,13 @@ class Instructions:
         bare, own = bared(said), bared(stands)
         if any((code in bare or code[::-1] in bare) and code not in own for code in self._codes):
             return True
-        return not self._runs.isdisjoint(_runs(said)) and not set(_runs(stands)) >= self._runs & set(_runs(said))
+        return not (self._runs & _runs(said)) <= _runs(stands)
 
 
 def _written(task: AnyTask) -> Iterable[str]:
     yield from task.example_words or ()
-    for example in task.given_examples:
+    pool = task.examples.rows if isinstance(task.examples, ExamplePool) else ()
+    for example in (*task.given_examples, *(row.example for row in pool)):
         yield from _texts(example.output)
     if isinstance(task, Extract):
         for attribute in task.attributes.values():
@@ -61,9 +63,9 @@ def _is_code(word: str) -> bool:
     return len(word) >= LEAST_CODE and any(map(str.isdigit, word)) and any(map(str.isalpha, word))
 
 
-def _runs(text: str) -> Iterable[Run]:
+def _runs(text: str) -> set[tuple[str, ...]]:
     words = BLANKS.sub(" ", text).casefold().split()
-    return (tuple(words[at : at + RUN_WORDS]) for at in range(len(words) - RUN_WORDS + 1))
+    return {tuple(words[at : at + RUN_WORDS]) for at in range(len(words) - RUN_WORDS + 1)}
 
 
 def _texts(value: Any) -> list[str]:

@@ -121,8 +121,7 @@ def armed(facts: dict[str, Any], job: EnrichJob) -> None:
         "report-half-written": partial(killer.after, run, "confirm", when=lambda *a, **w: _arm(killer, runs.path)),
         "between-runs": partial(killer.after, run.Night, "report"),
     }
-    if facts["point"]:
-        points[facts["point"]]()
+    points[facts["point"]]()
 
 
 def _arm(killer: Killer, folder: str | None) -> bool:

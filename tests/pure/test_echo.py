@@ -59,6 +59,9 @@ def test_labels_values_and_examples_may_be_said() -> None:
     labels = {"task": "classify", "labels": ["VIOLET-HERON-5582", "other"], "question": None}
     task = {name: value for name, value in (ASK | labels | {"instructions": TOLD}).items() if value is not None}
     assert not Instructions(TASKS.validate_python(task)).repeated_in(dumps("VIOLET-HERON-5582"), ["hello"])
+    long = "the customer wants to know where the parcel is now"
+    task |= {"labels": [long, "other"], "instructions": f"Choose {long} when in doubt."}
+    assert not Instructions(TASKS.validate_python(task)).repeated_in(dumps(long), ["hello"])
     assert not is_echo("VIOLET-HERON-5582", examples=[{"input": "a", "output": "VIOLET-HERON-5582"}])
     assert not is_echo("VIOLET-HERON-5582", not_answerable="VIOLET-HERON-5582")
 
