@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from pyspark.sql import DataFrame, SparkSession, Window
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
@@ -13,6 +14,8 @@ from jobs.store import Store, answers_by_question
 from schemas.tables import REVIEW
 
 ORDER = ("place", "key")  # of a frame's rows
+_TEXTS = ("frame", "column", "key", "question_id")
+DRAWN = pa.schema([*((name, pa.string()) for name in _TEXTS), ("place", pa.int64()), ("score", pa.float64())])
 
 
 def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: int, *, rows: int) -> int:
@@ -49,30 +52,34 @@ def put(
     spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, frame: Frame, at: int, *, most: int
 ) -> int:
     """Append rows of a frame, `most` of them, to the review table with what people need to see; return how many."""
-    if wanted.isEmpty():
+    rows = wanted.select(*DRAWN.names).collect()
+    if not rows:
         return 0
-    before = (
-        drawn_rows(spark, store, [frame]).agg(F.max("place").alias("last"), F.count("*").alias("rows")).collect()[0]
-    )
-    order = Window.partitionBy("frame").orderBy(*ORDER)
-    wanted = wanted.withColumn("nth", F.row_number().over(order) + F.lit(before["last"] or 0))
+    drawn = drawn_rows(spark, store, [frame])
+    before = drawn.agg(F.max("place").alias("last"), F.count("*").alias("rows")).collect()[0]
+    numbered = [
+        {**row.asDict(), "place": nth}
+        for nth, row in enumerate(sorted(rows, key=lambda row: row["place"]), (before["last"] or 0) + 1)
+    ]
+    # what people are to read is looked up for these few alone, and never comes to the driver
+    few = spark.createDataFrame(pa.Table.from_pylist(numbered, DRAWN))
     fingerprints = [cells.fingerprints[frame.column]]
-    answers = answers_by_question(spark, store, fingerprints, wanted=wanted, cells=most).select("question_id", "value")
-    # a row that was changed since keeps its place in the draw, without its text
+    answers = answers_by_question(spark, store, fingerprints, wanted=few, cells=most).select("question_id", "value")
     shown = cells.rows.select(
         lake.key_json(cells.scope.job.key).alias("key"),
         asked_question(cells, at).alias("question_id"),
         input_texts(cells, at).alias("inputs"),
         inputs_hash(cells, at).alias("inputs_hash"),
-    )
+    ).join(F.broadcast(few.select("key", "question_id")), ["key", "question_id"], "left_semi")
+    # a row that was changed since keeps its place in the draw, without its text
     found = (
-        wanted.join(answers, "question_id", "left")
+        few.join(answers, "question_id", "left")
         .join(shown, ["key", "question_id"], "left")
         .select(
             "frame",
             F.lit(cells.scope.job.target_place.text).alias("target"),
             "column",
-            F.col("nth").alias("place"),
+            "place",
             "key",
             "question_id",
             "inputs_hash",

@@ -64,7 +64,7 @@ def frames_of(spark: SparkSession, store: Store, job: EnrichJob, column: str, sc
         (F.col("target") == job.target_place.text) & (F.col("column") == column) & (F.col("fingerprint") == scored_as)
     )
     found: dict[str, Frame] = {}
-    for row in mine.orderBy("opened_at").collect():
+    for row in sorted(mine.collect(), key=lambda row: row["opened_at"]):
         found[row["frame"]] = _frame(row)  # a later line of a frame takes its first one's place
     listed = tuple(found.values())
     return tuple(one for at, one in enumerate(listed, 1) if not one.is_open or at == len(listed))
@@ -257,5 +257,6 @@ def _candidates(framed: DataFrame, *, by_label: bool) -> tuple[tuple[str | None,
         )
     each = whole.select("of", F.explode(F.array_distinct("thresholds")).alias("threshold"))
     reached = (F.col("score") >= F.col("threshold")) & (F.col("of").isNull() | (F.col("of") == F.col("label")))
-    counts = framed.join(F.broadcast(each), reached).groupBy("of", "threshold").count().orderBy("of", "threshold")
-    return tuple((row["of"], row["threshold"], int(row["count"])) for row in counts.collect())
+    counts = framed.join(F.broadcast(each), reached).groupBy("of", "threshold").count().collect()
+    found = [(row["of"], row["threshold"], int(row["count"])) for row in counts]
+    return tuple(sorted(found, key=lambda one: (one[0] or "", one[1])))

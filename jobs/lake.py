@@ -41,6 +41,8 @@ CONFLICTS = (
     MetadataChangedException,
     ProtocolChangedException,
 )
+# somebody added a column after a commit was planned
+MOVED_ON = "DELTA_SCHEMA_CHANGE_SINCE_ANALYSIS"
 # Tables that are read as a whole: smallest and largest values of sixty columns would cost more than they save.
 WITHOUT_STATISTICS = {"delta.dataSkippingNumIndexedCols": "0"}
 HISTORY = 50  # commits that others may make between a write and its look-up
@@ -162,11 +164,10 @@ def version_at(spark: SparkSession, place: Place, moment: datetime) -> int:
         DataContractError: the table is younger than that.
     """
     limit = F.lit(moment.isoformat()).cast("timestamp")
-    history = delta_table(spark, place).history().where(F.col("timestamp") <= limit)
-    row = history.agg(F.max("version")).first()
-    if row is None or row[0] is None:
+    found = delta_table(spark, place).history().where(F.col("timestamp") <= limit).select("version").collect()
+    if not found:
         raise DataContractError(f"{place.text} has no version as old as {moment.isoformat()}")
-    return int(row[0])
+    return max(int(row[0]) for row in found)
 
 
 def version_noted(spark: SparkSession, place: Place, note: str) -> int:
@@ -175,11 +176,11 @@ def version_noted(spark: SparkSession, place: Place, note: str) -> int:
     Raises:
         ConflictError: none of the last commits does, since others wrote the table in between.
     """
-    history = delta_table(spark, place).history(HISTORY).where(F.col("userMetadata") == note)
-    row = history.agg(F.max("version")).first()
-    if row is None or row[0] is None:
+    history = delta_table(spark, place).history(HISTORY)
+    found = history.where(F.col("userMetadata") == note).select("version").collect()
+    if not found:
         raise ConflictError(f"other runs wrote {place.text} at the same time", hint="run the same command again")
-    return int(row[0])
+    return max(int(row[0]) for row in found)
 
 
 def read(spark: SparkSession, place: Place, *, version: int | None = None) -> DataFrame:
@@ -338,7 +339,9 @@ def patiently(commit: Callable[[], object], *, what: str) -> None:
         try:
             commit()
             return
-        except CONFLICTS as problem:
+        except (*CONFLICTS, AnalysisException) as problem:
+            if isinstance(problem, AnalysisException) and problem.getCondition() != MOVED_ON:
+                raise
             if attempt == MAX_COMMITS - 1:
                 raise ConflictError(
                     f"other writers changed {what} during each of {MAX_COMMITS} tries to publish",

@@ -97,7 +97,7 @@ def _calibrations(spark: SparkSession, store: Store, job: EnrichJob, scored_as: 
     """The newest calibration of each column as it is asked and scored now; where there is none, the newest of all."""
     names = [task.name for task in job.columns]
     mine = (F.col("target") == job.target_place.text) & F.col("column").isin(names)
-    rows = store.read(spark, "calibrations").where(mine).orderBy("fitted_at").collect()
+    rows = sorted(store.read(spark, "calibrations").where(mine).collect(), key=lambda row: row["fitted_at"])
     fitting = [row for row in rows if row["fingerprint"] == scored_as[row["column"]]]
     return {row["column"]: row for row in (*rows, *fitting)}
 
@@ -142,7 +142,7 @@ def _known_looks(spark: SparkSession, store: Store, frames: Sequence[Frame]) -> 
     names = [one.name for one in frames]
     mine = F.col("frame").isin(names) & (F.col("column") == frames[0].column)
     found: dict[str, list[Row]] = {}
-    for row in store.read(spark, "looks").where(mine).orderBy(F.col("look").desc()).collect():
+    for row in sorted(store.read(spark, "looks").where(mine).collect(), key=lambda row: row["look"], reverse=True):
         found.setdefault(row["frame"], []).append(row)
     return found
 
@@ -195,13 +195,13 @@ def labelled(spark: SparkSession, store: Store, frame: Frame) -> tuple[list[Labe
     draw. Of a frame that filled night by night, the sample counts as a whole or not at all: which of its rows were
     drawn early hangs on the night that brought them. Drawn rows that were purged since count as mistakes.
     """
-    mine = drawn_rows(spark, store, [frame])
+    mine = drawn_rows(spark, store, [frame]).select("place", "key", "score", "value", "verdict")
     if frame.sample is None:
-        rows = mine.orderBy("place").collect()
+        found_rows = mine.collect()
     else:
         first = framed_rows(spark, store, [frame], frame.column).orderBy(*ORDER).limit(frame.sample)
-        drawn = mine.select("key", "score", "value", "verdict")
-        rows = first.select(*ORDER).join(drawn, "key", "left").orderBy(*ORDER).collect()
+        found_rows = first.select(*ORDER).join(mine.drop("place"), "key", "left").collect()
+    rows = sorted(found_rows, key=lambda row: row["place"])
     judged = list(itertools.takewhile(lambda row: row["verdict"] is not None, rows))
     found = [_labelled(row) for row in judged]
     is_judged = len(judged) == len(rows) > 0

@@ -83,9 +83,8 @@ def _fill(
     frame = frames[-1] if frames[-1].is_open else _begin(spark, cells, store, closed[-1], promise)
     newcomers = outside(scored_rows(cells, at), framed_rows(spark, store, closed, name))
     there = framed_rows(spark, store, [frame], name)
-    newcomers = outside(outside(newcomers, there, by=["key"]), there, by=["question_id"])
-    if not newcomers.isEmpty():
-        freeze(newcomers, store, frame)
+    # a row that is there already is no newcomer to `freeze`
+    freeze(outside(newcomers, there, by=["question_id"]), store, frame)
     tonight = undrawn(spark, store, frame).orderBy(*ORDER).limit(rows)
     new = put(spark, cells, store, tonight, frame, at, most=rows)
     drawn, wanted = drawn_rows(spark, store, [frame]).count(), frame.sample or 0

@@ -35,6 +35,7 @@ KILLED = ("executor", "python-worker", "watchdog", "engine")
 REAL_KILLED = ("executor", "python-worker", "watchdog", "engine-core")
 MANNERS = {"hang": "stopped", "cut-reply": "cut", "garbage": "garbage", "500": "500", "slow-first-byte": "slow"}
 POISON = " bane"
+LAST_DIGITS = 1e-3
 ALL = {**dict.fromkeys(KILLED, 20), **dict.fromkeys(MANNERS, 10), "second-fault": 10}
 
 
@@ -115,7 +116,7 @@ class Cluster(Stage):
                 [lambda one: kill(one, fault, rng)], when=lambda: bool(engines(run.child.pid)), delay=rng.uniform(0, 8)
             )
             report = run.ended(seen)
-        return self.judged(seen, world, undisturbed, before, report)
+        return self.judged(seen, world, undisturbed, before, report, within=LAST_DIGITS)
 
     def real(self, folder: Path, seed: int) -> World:
         """A world of which the embedded model is asked, with engines that fit beside each other on a small machine."""

@@ -159,6 +159,14 @@ def as_told(row: dict[str, Any], names: Sequence[str]) -> list[Any]:
     return told
 
 
+def _same(found: Any, expected: Any, within: float) -> bool:
+    if isinstance(found, list) and isinstance(expected, list):
+        return all(_same(*pair, within) for pair in zip(found, expected, strict=True))
+    if isinstance(found, float) and isinstance(expected, float):
+        return abs(found - expected) <= within
+    return bool(found == expected)
+
+
 def alive(book: Book, *, patience: float = PATIENCE_SEC) -> int:
     """How many of an engine's starts still live after a while."""
     deadline = time.monotonic() + patience
@@ -178,6 +186,7 @@ def check(
     before: Rows,
     faults: int,
     names: Sequence[str] = ("topic", "city"),
+    within: float = 0.0,
 ) -> None:
     """Hold a world to the invariants of every case, after the run that ended it.
 
@@ -185,13 +194,19 @@ def check(
         undisturbed: the same table after a night in which nothing happened.
         columns: what the run reported of each.
         before: the table's rows before any run.
+        within: how far numbers may lie from the undisturbed ones: an engine's last digits hang on what it is asked
+            beside a question.
     """
     rows = world.rows()
     listed = lake.read(world.spark, world.place).select("id").collect()
     seen.rows = len(before)
     seen.check(len(listed) == len(rows), f"keys repeat: {len(listed)} rows, {len(rows)} keys")
     seen.check(rows.keys() == before.keys(), f"rows differ: {sorted(rows.keys() ^ before.keys())}")
-    lost = [key for key in before if key not in rows or as_told(rows[key], names) != as_told(undisturbed[key], names)]
+    lost = [
+        key
+        for key in before
+        if key not in rows or not _same(as_told(rows[key], names), as_told(undisturbed[key], names), within)
+    ]
     seen.lost = len(lost)
     seen.check(not lost, f"rows are not as an undisturbed run leaves them: {lost[:5]}")
     touched = [key for key in before.keys() & rows.keys() for name in UNTOUCHED if rows[key][name] != before[key][name]]

@@ -88,6 +88,23 @@ def test_a_commit_that_lost_the_race_is_tried_again(shop: Shop) -> None:
     assert (column(rows, "text"), column(rows, "city")) == (["done", "done"], ["Paris", "BONN"])
 
 
+def test_a_commit_that_was_planned_before_a_column_came_is_tried_again(shop: Shop) -> None:
+    shop.write([(1, "text", "BONN")], DDL)
+    tries = []
+
+    def commit() -> None:
+        target = lake.delta_table(shop.spark, Place(path=shop.path))
+        merge = target.alias("t").merge(shop.spark.range(1, 2).alias("s"), "t.id = s.id")
+        tries.append(len(target.toDF().columns))
+        if len(tries) == 1:
+            shop.sql("ALTER TABLE {t} ADD COLUMNS (extra string)")
+        merge.whenMatchedUpdate(set={"text": F.lit("done")}).execute()
+
+    lake.patiently(commit, what=shop.path)
+    assert tries == [3, 4]
+    assert (shop.rows()[1]["text"], shop.rows()[1]["extra"]) == ("done", None)
+
+
 def test_two_runs_at_once_lose_no_answer(shop: Shop) -> None:
     shop.write([(at, f"text {at}", "BONN") for at in range(1, 41)], DDL)
     job = shop.job(TOPIC, CITY)

@@ -7,6 +7,7 @@ import pytest
 from pyspark.sql import functions as F
 from rich.console import Console
 
+from jobs import lake
 from jobs.plan import cached_share, plan
 from jobs.prepare import prepare
 from jobs.store import answers_by_question
@@ -15,7 +16,7 @@ from schemas.errors import JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked
-from tests.shop import TOPIC, Shop, column, counts
+from tests.shop import TOPIC, Shop, column, counts, setting
 
 URGENT = {"task": "answer", "name": "urgent", "from": ["text", "tone"], "question": "Urgent?", "options": ["yes", "no"]}
 ROWS = [(at, f"text {at}", "calm") for at in range(10)] + [(at, "the same refund", "calm") for at in range(10, 20)]
@@ -57,6 +58,22 @@ def test_content_decides_what_is_asked(shop: Shop) -> None:
     }
     assert {(key, name) for key, name, _, _ in logged} <= confirmed
     assert sum(one["changed"] for one in grown.columns.values()) == len(logged) == 3
+
+
+def test_a_vacuum_between_nights_costs_nothing(shop: Shop) -> None:
+    shop.write(ROWS, DDL)
+    job = shop.job(topic())
+    shop.run(job)
+    shop.sql("UPDATE {t} SET text = 'a refund now' WHERE id = 4")
+    shop.endpoint.taken()
+    with setting(shop.spark, "spark.databricks.delta.retentionDurationCheck.enabled", "false"):
+        shop.sql("VACUUM {t} RETAIN 0 HOURS")
+    with pytest.raises(Exception, match=r"FILE_NOT_EXIST|FAILED_READ_FILE"):
+        lake.read(shop.spark, job.target_place, version=0).collect()
+    # what is to do follows from what stands there now: no earlier version is read, and no change feed
+    assert counts(shop.run(job), "topic") == {"accepted": 20}
+    assert shop.endpoint.taken() == {"choose": 1}
+    assert shop.rows()[4]["topic"] == "refund"
 
 
 def test_a_changed_job_is_refused_until_somebody_says_what_is_meant(shop: Shop) -> None:
