@@ -184,7 +184,7 @@ class Rivals(Stage):
         return seen
 
     def layout(self, case: Case, folder: Path) -> Seen:
-        """A table of another layout: run, change a row, run again, run a third time."""
+        """A table of another layout: run, change a row and add one, run again, run a third time."""
         clause, properties = LAYOUTS[case.fault.removeprefix("layout-")]
         task = TASKS[case.seed]
         seen, world = Seen(faults=0), self.world(folder, 0, columns=[task])
@@ -200,11 +200,16 @@ class Rivals(Stage):
         check(seen, world, alone, result.columns, before=before, faults=0, names=(name,))
         asked = len(world.book.asked)
         self.sql(world, "UPDATE {t} SET text = 'something else', city = 'LISBON' WHERE id = 3")
+        self.sql(world, f"INSERT INTO {{t}} (id, text, city, part) VALUES ({NEW_ROW}, 'something new', 'PORTO', 1)")
         second = world.run()
-        seen.check(len(world.book.asked) == asked + 1, f"{len(world.book.asked) - asked} questions for one changed row")
+        # what somebody wrote into a cleaned cell is theirs
+        kept = name == "city"
+        expected = asked + (1 if kept else 2)
+        seen.check(len(world.book.asked) == expected, f"{len(world.book.asked) - asked} questions for two rows")
+        seen.check(not kept or world.rows()[3]["city"] == "LISBON", "an edit by hand was written over")
         seen.check(second.complete, "the second run is not complete")
         third = world.run()
-        seen.check(len(world.book.asked) == asked + 1, "the third run asked something")
+        seen.check(len(world.book.asked) == expected, "the third run asked something")
         seen.check(all(one["changed"] == 0 for one in third.columns.values()), "the third run changed something")
         return seen
 
