@@ -65,16 +65,10 @@ def put(
     few = spark.createDataFrame(pa.Table.from_pylist(numbered, DRAWN))
     fingerprints = [cells.fingerprints[frame.column]]
     answers = answers_by_question(spark, store, fingerprints, wanted=few, cells=most).select("question_id", "value")
-    shown = cells.rows.select(
-        lake.key_json(cells.scope.job.key).alias("key"),
-        asked_question(cells, at).alias("question_id"),
-        input_texts(cells, at).alias("inputs"),
-        inputs_hash(cells, at).alias("inputs_hash"),
-    ).join(F.broadcast(few.select("key", "question_id")), ["key", "question_id"], "left_semi")
     # a row that was changed since keeps its place in the draw, without its text
     found = (
         few.join(answers, "question_id", "left")
-        .join(shown, ["key", "question_id"], "left")
+        .join(_shown(cells, at, few), ["key", "question_id"], "left")
         .select(
             "frame",
             F.lit(cells.scope.job.target_place.text).alias("target"),
@@ -96,3 +90,14 @@ def put(
     taken = f"{same} AND (t.place = s.place OR t.key = s.key)"
     lake.insert_new(found.select(*typed).coalesce(1), store.place("review"), unless=taken)
     return drawn_rows(spark, store, [frame]).count() - int(before["rows"])
+
+
+def _shown(cells: CellFrame, at: int, few: DataFrame) -> DataFrame:
+    """The inputs of a few rows as they stand now, by key and question."""
+    shown = cells.rows.select(
+        lake.key_json(cells.scope.job.key).alias("key"),
+        asked_question(cells, at).alias("question_id"),
+        input_texts(cells, at).alias("inputs"),
+        inputs_hash(cells, at).alias("inputs_hash"),
+    )
+    return shown.join(F.broadcast(few.select("key", "question_id")), ["key", "question_id"], "left_semi")

@@ -35,7 +35,7 @@ KILLED = ("executor", "python-worker", "watchdog", "engine")
 REAL_KILLED = ("executor", "python-worker", "watchdog", "engine-core")
 MANNERS = {"hang": "stopped", "cut-reply": "cut", "garbage": "garbage", "500": "500", "slow-first-byte": "slow"}
 POISON = " bane"
-LAST_DIGITS = 1e-3
+LAST_DIGITS = 1e-3  # vLLM's numbers move by less with what a batch holds
 ALL = {**dict.fromkeys(KILLED, 20), **dict.fromkeys(MANNERS, 10), "second-fault": 10}
 
 
