@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass, field, fields
 
@@ -166,14 +166,16 @@ class Asking:
                 raise _translated(problem) from problem
             finally:
                 self.progress.ended = time.monotonic()
-                if lanes:
-                    self.cancel()
+                self._cancel(lanes)
         self._take_stock()
 
-    def cancel(self) -> None:
-        """Stop at once: running waves are cancelled and nothing of them is committed."""
+    def _cancel(self, lanes: set[Future[None]]) -> None:
+        """Stop at once: the waves under way are cancelled and nothing of them is committed."""
         self.stopping.set()
-        self.desk.spark.sparkContext.cancelJobGroup(self.desk.group)
+        while lanes:
+            # more than once: a lane that was still planning its wave had no job to cancel yet
+            self.desk.spark.sparkContext.cancelJobGroup(self.desk.group)
+            _, lanes = wait(lanes, timeout=0.25)
 
     def _lane(self, lane: int) -> None:
         context = self.desk.spark.sparkContext

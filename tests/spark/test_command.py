@@ -135,6 +135,28 @@ def test_a_run_that_is_stopped_or_killed_goes_on_with_what_is_left(shop: Shop, m
     assert SECRET not in "".join([*map(str, runs), last.stdout, last.stderr, *printed])
 
 
+def test_a_stop_that_comes_while_the_first_waves_are_planned_asks_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.write([(at, f"refund {at}") for at in range(ROWS)], "id long, text string")
+    gate, progress = Gate(), logging.getLogger("jobs.progress")
+    gate.is_open.clear()
+    shop.endpoint.script = gate
+
+    class Stopper(logging.Handler):
+        """Sends the signal with the first line of progress, a quarter of a second after the lanes began."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    stopper = Stopper()
+    monkeypatch.setattr(progress, "handlers", [stopper])
+    monkeypatch.setattr(progress, "level", logging.INFO)
+    assert ended_with(monkeypatch, "run", job_file(shop, TOPIC)) == 128 + signal.SIGTERM
+    gate.is_open.set()
+    assert committed(Path(f"{shop.path}_burnish/answers")) == 0
+
+
 def told_by(result: Any) -> str:
     """What a result shows on a wide terminal."""
     out = io.StringIO()
