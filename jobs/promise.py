@@ -116,15 +116,20 @@ def labels_needed(precision: float, level: float, *, errors: int = 0, rows: int 
         rows: of the frame above the threshold; None for a frame of any size.
     """
     frame = rows if rows is not None else 10**9
-    low, high = errors + 1, min(frame, MOST_LABELS)
-    if p_value(frame, high, high - errors, precision) > level:
+    low, most = errors + 1, min(frame, MOST_LABELS)
+
+    def proves(labelled: int) -> bool:
+        return p_value(frame, labelled, labelled - errors, precision) <= level
+
+    # from below, since a test of so many labels takes so many steps
+    high = min(low, most)
+    while high < most and not proves(high):
+        low, high = high + 1, min(2 * high, most)
+    if high == most and not proves(high):
         return high + 1
     while low < high:
         middle = (low + high) // 2
-        if p_value(frame, middle, middle - errors, precision) <= level:
-            high = middle
-        else:
-            low = middle + 1
+        low, high = (low, middle) if proves(middle) else (middle + 1, high)
     return low
 
 
