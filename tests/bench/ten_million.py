@@ -1,6 +1,7 @@
 """Part e, second half: 10,000,000 rows in 200 partitions, and the nights after the first one."""
 
 import json
+import time
 from pathlib import Path
 
 from published import answer_all, files_of, job_without_engine, version_of
@@ -9,11 +10,13 @@ from report import Table, spread, verdict
 from rig import Bench, rss_mib
 from texts import generated
 
+from jobs.quiet import MARGIN
 from jobs.run import run
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 
 MOST_SCAN = 1.5
+NIGHTS = ("the first", "each later one")
 MOST_COMMITS = 500
 CHANGED = (3, 117)
 TABLES = ("target", "target_burnish/questions", "target_burnish/answers", "target_burnish/changes")
@@ -97,16 +100,29 @@ def _files(kept: bool, written: set[int], changed: tuple[int, ...]) -> Table:
 
 
 def _scan(bench: Bench, job: EnrichJob, path: str) -> Table:
-    """Compare a night without changes with a scan that hashes what the night has to hash."""
+    """Compare nights without changes with a scan that hashes what a look at every row has to hash.
+
+    The first such night looks at every row; the later ones find on record that there is nothing to see.
+    """
     frame = bench.spark.read.format("delta").load(path)
     same = (F.sha2(F.concat(F.lit("x"), "message"), 256) == F.col("topic_meta.inputs_after")) & (
         F.sha2(F.concat(F.lit("="), "topic"), 256) == F.col("topic_meta.value_hash")
     )
+    time.sleep(2 * MARGIN.total_seconds())  # what was written a moment ago is looked at again
     for _ in range(bench.rounds):
         bench.timed("scan", lambda: frame.agg(F.count_if(same)).collect())
-        bench.timed("nothing to do", lambda: run(bench.spark, job, options=RunOptions()))
-    scans, nights = bench.clock["scan"], bench.clock["nothing to do"]
-    ratios = [night / scan for night, scan in zip(nights, scans, strict=True)]
-    row = (spread(nights), spread(scans), spread(ratios), verdict(sorted(ratios)[len(ratios) // 2], most=MOST_SCAN))
-    note = "The scan hashes inputs and value of every row and compares both with the hashes on record."
-    return Table(("night without changes, s", "scan, s", "night ÷ scan", "goal"), [row], note)
+        for name in NIGHTS:
+            bench.timed(name, lambda: run(bench.spark, job, options=RunOptions()))
+        if Path(f"{path}_burnish/quiet").exists():  # few rows are looked at every night
+            bench.spark.sql(f"DELETE FROM delta.`{path}_burnish/quiet`")
+    rows = []
+    for name in NIGHTS:
+        nights, scans = bench.clock[name], bench.clock["scan"]
+        ratios = [night / scan for night, scan in zip(nights, scans, strict=True)]
+        goal = verdict(sorted(ratios)[len(ratios) // 2], most=MOST_SCAN)
+        rows.append((name, spread(nights), spread(scans), spread(ratios), goal))
+    note = (
+        "The scan hashes inputs and value of every row and compares both with the hashes on record. The first night "
+        "comes two minutes after the last write and looks at every row; what it found is forgotten between rounds."
+    )
+    return Table(("night without changes", "seconds", "scan, s", "night ÷ scan", "goal"), rows, note)
