@@ -110,6 +110,8 @@ def local_settings(*, cores: int | None = None, folder: Path | None = None) -> d
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
+        # the text of each plan would be written for that page, most of it twice
+        "spark.sql.ui.explainMode": "simple",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
         "spark.sql.session.timeZone": "UTC",

@@ -7,14 +7,15 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.session import spark_session
-from tests.shop import quick_jvms
+from tests.shop import lasting_jvm, quick_jvms
 
 quick_jvms()
 
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
-    return spark_session("burnish-tests", cores=2, folder=tmp_path_factory.mktemp("spark"))
+    with lasting_jvm():  # tests of other folders go on with it
+        return spark_session("burnish-tests", cores=2, folder=tmp_path_factory.mktemp("spark"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from jobs.session import spark_session
 from tests.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
-from tests.shop import Shop, for_small_tables, quick_jvms
+from tests.shop import Shop, for_small_tables, lasting_jvm, quick_jvms
 
 quick_jvms()
 
@@ -16,7 +16,9 @@ quick_jvms()
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> SparkSession:
     """Return the session; its named tables lie in a folder that goes with the test run."""
-    return for_small_tables(spark_session("burnish-tests", cores=2, folder=tmp_path_factory.mktemp("spark")))
+    with lasting_jvm():
+        session = spark_session("burnish-tests", cores=2, folder=tmp_path_factory.mktemp("spark"))
+    return for_small_tables(session)
 
 
 @pytest.fixture(scope="session")
