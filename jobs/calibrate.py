@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobs import lake
 from jobs.calibration import Calibration, Scored, calibrate, rows_missing
-from jobs.cells import asked_question, inputs_hash
+from jobs.cells import CellFrame, asked_question, inputs_hash
 from jobs.chosen import with_score
 from jobs.frames import SCORED_STATES
 from jobs.people import RIGHT, as_text, newest, people_said
@@ -111,33 +111,38 @@ def _judged(spark: SparkSession, prepared: Prepared, table: str | None, truth: M
         texts = truth_texts(spark, prepared, table, truth)
         tasks = [(at, task) for at, task in enumerate(prepared.tasks) if task.name in truth]
         truths = {task.name: texts.select("key", lake.col(task.name).alias("truth")) for _, task in tasks}
-        known = [(task, _asked(prepared, at).join(truths[task.name], "key")) for at, task in tasks]
+        known = [(task, _asked(prepared.cells.alone(at)).join(truths[task.name], "key")) for at, task in tasks]
         return [(task, _by_truth(spark, prepared, rows, task)) for task, rows in known]
-    found = [(task, _by_verdict(spark, prepared, task, at)) for at, task in enumerate(prepared.tasks)]
+    judged = [at for at, task in enumerate(prepared.tasks) if prepared.cells.rules[task.name].people is not None]
+    found = [(prepared.tasks[at], _by_verdict(spark, prepared, at)) for at in judged]
     return [(task, rows) for task, rows in found if rows]
 
 
-def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask, at: int) -> list[Scored]:
+def _by_verdict(spark: SparkSession, prepared: Prepared, at: int) -> list[Scored]:
     """What people judged of these answers, and where they looked at others to the same inputs, what they said then."""
+    task = prepared.tasks[at]
     mine = (F.col("target") == prepared.job.target_place.text) & (F.col("column") == task.name)
     judged = prepared.store.read(spark, "review").where(mine & F.col("verdict").isNotNull())
     judged = newest(judged.withColumn("said", F.coalesce("correction", "value")), "key", "question_id")
     known = _with_answers(spark, prepared, judged.select("key", "question_id", "verdict"), task)
     found = [_scored(row, row["verdict"] == RIGHT) for row in known.collect()]
     said = people_said(spark, prepared.store, prepared.job, task).join(known.select("key"), "key", "left_anti")
+    if said.isEmpty():
+        return found
     same = (F.col("said_key") == F.col("key")) & (F.col("said_inputs") == F.col("inputs_hash"))
     truth = said.select(
         F.col("key").alias("said_key"), F.col("inputs_hash").alias("said_inputs"), as_text(F.col("said")).alias("truth")
     )
-    return found + _by_truth(spark, prepared, _asked(prepared, at).join(F.broadcast(truth), same), task)
+    asked = _asked(prepared.cells.alone(at))
+    return found + _by_truth(spark, prepared, asked.join(F.broadcast(truth), same), task)
 
 
-def _asked(prepared: Prepared, at: int) -> DataFrame:
-    """The rows with an answer of one column: key, question_id, inputs_hash."""
-    return prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES, "person")).select(
-        lake.key_json(prepared.job.key).alias("key"),
-        asked_question(prepared.cells, at).alias("question_id"),
-        inputs_hash(prepared.cells, at).alias("inputs_hash"),
+def _asked(cells: CellFrame) -> DataFrame:
+    """The rows with an answer of a single column: key, question_id, inputs_hash."""
+    return cells.rows.where(F.col("_state0").isin(*SCORED_STATES, "person")).select(
+        lake.key_json(cells.scope.job.key).alias("key"),
+        asked_question(cells, 0).alias("question_id"),
+        inputs_hash(cells, 0).alias("inputs_hash"),
     )
 
 

@@ -26,7 +26,7 @@ from jobs import lake
 from jobs.acceptance import Rule, plain_rules
 from jobs.chosen import identity, is_by_another
 from jobs.columns import broken_rule
-from jobs.source import TARGET, Scope
+from jobs.source import TARGET, Scope, one_column
 from jobs.texts import canonical, input_hash, is_blank, text_of, type_tag, value_hash
 from schemas.errors import PERMANENT_ROW_CODES, DataContractError
 from schemas.options import RunOptions
@@ -54,6 +54,14 @@ class CellFrame:
     rows: DataFrame
     structs: tuple[Column, ...]
     rules: Mapping[str, Rule]
+    options: RunOptions
+    comparable: Mapping[str, frozenset[str]] | None = None
+
+    def alone(self, at: int) -> "CellFrame":
+        """The same with one column only, at place 0: a question about it then joins nothing for the others."""
+        scope = one_column(self.scope, at)
+        spark, known = self.rows.sparkSession, self.comparable
+        return with_cells(spark, scope, self.fingerprints, self.options, comparable=known, rules=self.rules)
 
     def scored_as(self, name: str) -> str:
         """What a column's scores are known by: its fingerprint, and the score where it is not the usual one."""
@@ -162,7 +170,7 @@ def with_cells(
         name = view.task.name
         rows = rules[name].with_membership(rows, scope.job, at, _asked(view, fingerprints[name]))
         rows = rules[name].with_people(rows, scope.job, at, _inputs_hash(view))
-    return CellFrame(scope, fingerprints, rows.withColumns(decided), tuple(structs), rules)
+    return CellFrame(scope, fingerprints, rows.withColumns(decided), tuple(structs), rules, options, comparable)
 
 
 def _struct(view: _View, reference: Column) -> Column:

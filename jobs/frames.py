@@ -8,7 +8,7 @@ them. A frame over all rows begins anew; once it counts, those before it do not.
 import json
 import secrets
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -55,19 +55,27 @@ class Frame:
     is_open: bool = False
 
 
-def frames_of(spark: SparkSession, store: Store, job: EnrichJob, column: str, scored_as: str) -> tuple[Frame, ...]:
-    """A column's frames as it is asked and scored now, the oldest first.
+def frames_of(
+    spark: SparkSession, store: Store, job: EnrichJob, scored_as: Mapping[str, str]
+) -> dict[str, tuple[Frame, ...]]:
+    """Columns' frames as they are asked and scored now, each column's oldest first.
 
     A frame that still fills is the last: when another one is opened, it is given up.
+
+    Args:
+        scored_as: what the scores of the columns are known by; others' frames are left out.
     """
-    mine = store.read(spark, "frames").where(
-        (F.col("target") == job.target_place.text) & (F.col("column") == column) & (F.col("fingerprint") == scored_as)
-    )
-    found: dict[str, Frame] = {}
-    for row in sorted(mine.collect(), key=lambda row: row["opened_at"]):
-        found[row["frame"]] = _frame(row)  # a later line of a frame takes its first one's place
-    listed = tuple(found.values())
-    return tuple(one for at, one in enumerate(listed, 1) if not one.is_open or at == len(listed))
+    mine = (F.col("target") == job.target_place.text) & F.col("column").isin(*scored_as)
+    rows = store.read(spark, "frames").where(mine).collect() if scored_as else []
+    found: dict[str, dict[str, Frame]] = {column: {} for column in scored_as}
+    for row in sorted(rows, key=lambda row: row["opened_at"]):
+        if row["fingerprint"] == scored_as[row["column"]]:
+            found[row["column"]][row["frame"]] = _frame(row)  # a later line of a frame takes its first one's place
+    listed = {column: tuple(frames.values()) for column, frames in found.items()}
+    return {
+        column: tuple(one for at, one in enumerate(frames, 1) if not one.is_open or at == len(frames))
+        for column, frames in listed.items()
+    }
 
 
 def _frame(row: Row) -> Frame:
@@ -78,9 +86,9 @@ def _frame(row: Row) -> Frame:
     )  # fmt: skip
 
 
-def latest_frame(spark: SparkSession, store: Store, job: EnrichJob, column: str, scored_as: str) -> Frame | None:
-    """The newest frame of a column that can be looked at; None where the model's scores were never framed."""
-    closed = [one for one in frames_of(spark, store, job, column, scored_as) if not one.is_open]
+def latest_frame(frames: Sequence[Frame]) -> Frame | None:
+    """The newest of a column's frames that can be looked at; None where the model's scores were never framed."""
+    closed = [one for one in frames if not one.is_open]
     return closed[-1] if closed else None
 
 
@@ -114,7 +122,7 @@ def open_frame(spark: SparkSession, cells: CellFrame, store: Store, at: int, *, 
     found = Frame(new_name(), task.name, table_version(spark, cells), 0, (), since=since)
     rows = scored_rows(cells, at)
     if since is not None:
-        frames = frames_of(spark, store, job, task.name, cells.scored_as(task.name))
+        frames = frames_of(spark, store, job, {task.name: cells.scored_as(task.name)})[task.name]
         rows = outside(rows, framed_rows(spark, store, [one for one in frames if not one.is_open], task.name))
         if since not in {one.version for one in frames if one.since is None}:
             rows = outside(rows, _held_at(spark, cells, at, since))

@@ -25,11 +25,12 @@ def _of_column(prepared: Prepared, at: int) -> dict[str, Any]:
     people = prepared.cells.rules[prepared.tasks[at].name].people
     if people is None:
         return {"rows": 0}
-    rows = prepared.cells.rows.select(
+    cells = prepared.cells.alone(at)
+    rows = cells.rows.select(
         lake.key_json(prepared.job.key).alias("key"),
-        inputs_hash(prepared.cells, at).alias("now"),
-        F.col(f"_state{at}").alias("state"),
-        F.col(f"_notes{at}").alias("notes"),
+        inputs_hash(cells, 0).alias("now"),
+        F.col("_state0").alias("state"),
+        F.col("_notes0").alias("notes"),
     )
     stands = F.col("state").startswith("done:") & F.array_contains("notes", said_note(F.col("said")))
     holds = F.coalesce((F.col("inputs_hash") == F.col("now")) | stands, F.lit(False))

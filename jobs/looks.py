@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from jobs.acceptance import Rule, plain_rule
 from jobs.calibration import Calibration, Curve
 from jobs.chosen import identity, is_same_question
 from jobs.draws import ORDER, drawn_rows
-from jobs.frames import Frame, framed_rows, frames_of, members_of
+from jobs.frames import Frame, framed_rows, frames_of, members_of, standing_frames
 from jobs.people import RIGHT, is_allowed, people_said
 from jobs.promise import Candidate, Verdict, certify, labels_to_start, level_of_look
 from jobs.store import Store
@@ -25,6 +25,8 @@ from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tables import LOOKS, ddl
 from schemas.tasks import AnyTask
+
+JUDGED = ("place", "key", "score", "value", "verdict")
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,14 @@ def rules_of(
         looks: test what has not been tested yet and put it on record; else the last test stands.
     """
     scored_as = {task.name: identity(fingerprints[task.name], task) for task in job.columns}
-    found = {task.name: _rule(spark, store, job, task, scored_as[task.name], looks=looks) for task in job.columns}
-    if store.exists(spark, "review"):
-        found = {task.name: _with_people(spark, store, job, task, found[task.name]) for task in job.columns}
+    promises = {task.name: one for task in job.columns if isinstance(one := job.accept_of(task), Promise)}
+    frames = frames_of(spark, store, job, {name: scored_as[name] for name in promises})
+    closed = {name: [one for one in listed if not one.is_open] for name, listed in frames.items()}
+    books = _Books.opened(spark, store, closed)
+    found = {name: _rule(books, name, closed[name], promise, looks=looks) for name, promise in promises.items()}
+    found = {task.name: found.get(task.name) or plain_rule(job, task) for task in job.columns}
+    for name in _spoken_of(spark, store, job):
+        found[name] = _with_people(spark, store, job, job.task(name), found[name])
     for name, row in _calibrations(spark, store, job, scored_as).items():
         rule, rows, calibration = found[name], row["rows"], None
         if row["fingerprint"] == scored_as[name]:
@@ -81,6 +88,17 @@ def rules_of(
             told = f"{name}: its calibration was made for another {other} and is not used; make a new one"
         found[name] = replace(rule, calibration=calibration, remarks=(*rule.remarks, told))
     return found
+
+
+def _spoken_of(spark: SparkSession, store: Store, job: EnrichJob) -> list[str]:
+    """The job's columns of which people have said something."""
+    if not store.exists(spark, "review"):
+        return []
+    names = [task.name for task in job.columns]
+    mine = (F.col("target") == job.target_place.text) & F.col("column").isin(names)
+    said = store.read(spark, "review").where(mine & F.coalesce("correction", "verdict").isNotNull())
+    there = {row["column"] for row in said.groupBy("column").count().collect()}
+    return [name for name in names if name in there]
 
 
 def _with_people(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, rule: Rule) -> Rule:
@@ -102,25 +120,51 @@ def _calibrations(spark: SparkSession, store: Store, job: EnrichJob, scored_as: 
     return {row["column"]: row for row in (*rows, *fitting)}
 
 
-def _rule(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, scored_as: str, *, looks: bool) -> Rule:
-    promise = job.accept_of(task)
-    if not isinstance(promise, Promise):
-        return plain_rule(job, task)
-    frames = [one for one in frames_of(spark, store, job, task.name, scored_as) if not one.is_open]
+@dataclass(frozen=True)
+class _Books:
+    """What the store holds of the columns' frames, each table read once for all of them.
+
+    Attributes:
+        looks: at each frame, the newest first.
+        drawn: the rows of each frame that `labelled` will ask for, in any order.
+    """
+
+    spark: SparkSession
+    store: Store
+    looks: Mapping[str, Sequence[Row]]
+    drawn: Mapping[str, Sequence[Row]]
+
+    @classmethod
+    def opened(cls, spark: SparkSession, store: Store, frames: Mapping[str, Sequence[Frame]]) -> "_Books":
+        looks: dict[str, list[Row]] = {one.name: [] for listed in frames.values() for one in listed}
+        if not looks:
+            return cls(spark, store, {}, {})
+        mine = F.col("frame").isin(*looks) & F.col("column").isin(*frames)
+        for row in sorted(store.read(spark, "looks").where(mine).collect(), key=lambda row: row["look"], reverse=True):
+            looks[row["frame"]].append(row)
+        # one before the last that began anew is seldom asked for
+        asked_for = [one for listed in frames.values() for one in standing_frames(listed) if one.sample is None]
+        drawn: dict[str, list[Row]] = {one.name: [] for one in asked_for}
+        if asked_for:
+            for row in drawn_rows(spark, store, asked_for).select("frame", *JUDGED).collect():
+                drawn[row["frame"]].append(row)
+        return cls(spark, store, looks, drawn)
+
+
+def _rule(books: _Books, column: str, frames: Sequence[Frame], promise: Promise, *, looks: bool) -> Rule:
     if not frames:
-        told = f"{task.name}: nothing is promised yet, so that every answer waits in review; once they are there, "
+        told = f"{column}: nothing is promised yet, so that every answer waits in review; once they are there, "
         return Rule(thresholds={}, remarks=(told + "`burnish review sample` draws rows for people to judge",))
-    known = _known_looks(spark, store, frames)
     counting: list[Standing] = []
     waiting: list[Standing] = []
     for frame in reversed(frames):
-        one = _standing(spark, store, frame, promise, known.get(frame.name, []), looks=looks)
+        one = _standing(books, frame, promise, looks=looks)
         (counting if one.counts else waiting).append(one)
         if one.counts and frame.since is None:
             break
     if not counting:
         return Rule(thresholds={}, remarks=(waiting[0].told,))
-    return _ruled(spark, store, counting[::-1], waiting[::-1], promise)
+    return _ruled(books.spark, books.store, counting[::-1], waiting[::-1], promise)
 
 
 @dataclass(frozen=True)
@@ -137,26 +181,15 @@ class Standing:
     told: str
 
 
-def _known_looks(spark: SparkSession, store: Store, frames: Sequence[Frame]) -> dict[str, list[Row]]:
-    """The looks at frames of a column, the newest first."""
-    names = [one.name for one in frames]
-    mine = F.col("frame").isin(names) & (F.col("column") == frames[0].column)
-    found: dict[str, list[Row]] = {}
-    for row in sorted(store.read(spark, "looks").where(mine).collect(), key=lambda row: row["look"], reverse=True):
-        found.setdefault(row["frame"], []).append(row)
-    return found
-
-
-def _standing(
-    spark: SparkSession, store: Store, frame: Frame, promise: Promise, known: Sequence[Row], *, looks: bool
-) -> Standing:
-    labels, is_judged = labelled(spark, store, frame)
+def _standing(books: _Books, frame: Frame, promise: Promise, *, looks: bool) -> Standing:
+    labels, is_judged = labelled(books, frame)
+    known = books.looks[frame.name]
     digest = _digest(labels)
     last = next((row for row in known if row["promise"] == promise.text), None)
     if looks and labels and (last is None or last["labels"] != digest):
         found = look_at(frame, labels, promise, number=len(known) + 1)
         told = tell(frame.column, frame, found, promise)
-        _record(spark, store, frame, promise, found, digest, told)
+        _record(books, frame, promise, found, digest, told)
         return Standing(frame, found.thresholds, bool(found.thresholds) or is_judged, told)
     if last is None:
         drawn = "no row of its frame is judged yet" if not labels else "the next run tests what was judged"
@@ -188,18 +221,19 @@ def _ruled(
     )
 
 
-def labelled(spark: SparkSession, store: Store, frame: Frame) -> tuple[list[Labelled], bool]:
+def labelled(books: _Books, frame: Frame) -> tuple[list[Labelled], bool]:
     """The judged rows of a frame in the order of the draw, and whether all that count are judged.
 
     They end at the first row that nobody has judged: what was judged further on would be a choice of people's, and no
     draw. Of a frame that filled night by night, the sample counts as a whole or not at all: which of its rows were
     drawn early hangs on the night that brought them. Drawn rows that were purged since count as mistakes.
     """
-    mine = drawn_rows(spark, store, [frame]).select("place", "key", "score", "value", "verdict")
+    found_rows = books.drawn.get(frame.name)
+    mine = drawn_rows(books.spark, books.store, [frame]).select(*JUDGED)
     if frame.sample is None:
-        found_rows = mine.collect()
+        found_rows = mine.collect() if found_rows is None else found_rows
     else:
-        first = framed_rows(spark, store, [frame], frame.column).orderBy(*ORDER).limit(frame.sample)
+        first = framed_rows(books.spark, books.store, [frame], frame.column).orderBy(*ORDER).limit(frame.sample)
         found_rows = first.select(*ORDER).join(mine.drop("place"), "key", "left").collect()
     rows = sorted(found_rows, key=lambda row: row["place"])
     judged = list(itertools.takewhile(lambda row: row["verdict"] is not None, rows))
@@ -263,9 +297,7 @@ def _what_would(look: Look, promise: Promise, frame: Frame) -> str:
     return told + f"; about {missing} more judged rows would do, were they right as often"
 
 
-def _record(
-    spark: SparkSession, store: Store, frame: Frame, promise: Promise, look: Look, digest: str, told: str
-) -> None:
+def _record(books: _Books, frame: Frame, promise: Promise, look: Look, digest: str, told: str) -> None:
     row: dict[str, Any] = {
         "frame": frame.name,
         "column": frame.column,
@@ -277,8 +309,8 @@ def _record(
         "told": told,
         "looked_at": datetime.now(UTC),
     }
-    frame_ = spark.createDataFrame([tuple(row[name] for name in LOOKS)], ddl(LOOKS))
-    lake.append(frame_.coalesce(1), store.place("looks"))
+    frame_ = books.spark.createDataFrame([tuple(row[name] for name in LOOKS)], ddl(LOOKS))
+    lake.append(frame_.coalesce(1), books.store.place("looks"))
 
 
 def _digest(labels: Sequence[Labelled]) -> str:

@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.calibration import Scored, measured
-from jobs.cells import asked_question, input_texts, proposed_text
+from jobs.cells import CellFrame, asked_question, input_texts, proposed_text
 from jobs.chosen import with_score
-from jobs.frames import SCORED_STATES
+from jobs.frames import SCORED_STATES, Frame
 from jobs.page import ColumnReport, Judged, Report
 from jobs.prepare import Prepared, prepare, remarks
 from jobs.review import newest_frames, shown
@@ -54,13 +54,15 @@ def report(
     prepared = prepare(spark, job, options=RunOptions())
     texts = None if truth_table is None else truth_texts(spark, prepared, truth_table, truth or {})
     known = status(spark, job).columns
+    frames = newest_frames(spark, prepared) if texts is None else {}
     columns = []
     for at, task in enumerate(prepared.tasks):
+        cells = prepared.cells.alone(at)
         if texts is None:
-            judged = _by_verdict(spark, prepared, task)
+            judged = _by_verdict(spark, prepared, task, frames.get(task.name))
         else:
-            judged = _by_truth(spark, prepared, texts, at) if task.name in (truth or {}) else []
-        columns.append(_column(prepared, at, known.get(task.name, {}), judged, values=values))
+            judged = _by_truth(prepared, cells, texts) if task.name in (truth or {}) else []
+        columns.append(_column(cells, known.get(task.name, {}), judged, values=values))
     last = last_runs(spark, job, most=2)
     runs = [_run(row["run_id"], row["last"]["state"], found) for row, found in last]
     return Report(
@@ -101,10 +103,8 @@ def _run(run_id: str, state: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return {"run": run_id, "state": state, "changed": changed} | {name: found.get(name) for name in names}
 
 
-def _column(
-    prepared: Prepared, at: int, statuses: Mapping[str, int], judged: Sequence[Judged], *, values: bool
-) -> ColumnReport:
-    task = prepared.tasks[at]
+def _column(cells: CellFrame, statuses: Mapping[str, int], judged: Sequence[Judged], *, values: bool) -> ColumnReport:
+    (task,) = cells.scope.tasks
     scored = [one for one in judged if one.confidence is not None]
     wrong = sorted((one for one in judged if not one.right), key=lambda one: -(one.confidence or 0.0))
     kinds = Counter((one.answer, one.correction or "?") for one in wrong)
@@ -117,15 +117,15 @@ def _column(
         name=task.name,
         task=task.task,
         statuses={name: count for name, count in statuses.items() if count},
-        bins=_bins(prepared, at),
+        bins=_bins(cells),
         judged=len(judged),
         figures={name: value for name, value in figures.items() if name != "reliability"},
         reliability=figures.get("reliability", ()),
         risk=_risk(scored),
-        promised=_promised(prepared, at),
+        promised=_promised(cells),
         kinds=[(*pair, count) for pair, count in kinds.most_common(MOST_KINDS)] if values else (),
         mistakes=wrong[:MOST_SHOWN] if values else (),
-        to_review=_to_review(prepared, at) if values else (),
+        to_review=_to_review(cells) if values else (),
     )
 
 
@@ -138,57 +138,55 @@ def _risk(scored: Sequence[Judged]) -> list[tuple[float, float]]:
     return found
 
 
-def _promised(prepared: Prepared, at: int) -> tuple[float, float] | None:
+def _promised(cells: CellFrame) -> tuple[float, float] | None:
     """The share of scored rows that a promise covers, and the share of wrong ones that it allows."""
-    task = prepared.tasks[at]
-    accept, rule = prepared.job.accept_of(task), prepared.cells.rules[task.name]
+    (task,) = cells.scope.tasks
+    accept, rule = cells.scope.job.accept_of(task), cells.rules[task.name]
     if not isinstance(accept, Promise) or not rule.thresholds or None not in rule.thresholds:
         return None
-    scored = prepared.cells.rows.where(F.col(f"_raw_score{at}").isNotNull())
-    row = scored.agg(F.avg((F.col(f"_raw_score{at}") >= rule.thresholds[None]).cast("double"))).first()
+    scored = cells.rows.where(F.col("_raw_score0").isNotNull())
+    row = scored.agg(F.avg((F.col("_raw_score0") >= rule.thresholds[None]).cast("double"))).first()
     return None if row is None or row[0] is None else (float(row[0]), 1 - accept.precision)
 
 
-def _bins(prepared: Prepared, at: int) -> list[tuple[int, int]]:
-    confidence = _confidence(prepared, at)
-    rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES) & confidence.isNotNull())
+def _bins(cells: CellFrame) -> list[tuple[int, int]]:
+    confidence = _confidence(cells)
+    rows = cells.rows.where(F.col("_state0").isin(*SCORED_STATES) & confidence.isNotNull())
     place = F.least(F.floor(confidence * BINS), F.lit(BINS - 1)).cast("int").alias("bin")
-    accepted = (F.col(f"_status{at}") != "review").alias("accepted")
+    accepted = (F.col("_status0") != "review").alias("accepted")
     found = [[0, 0] for _ in range(BINS)]
     for row in rows.groupBy(place, accepted).count().collect():
         found[row["bin"]][0 if row["accepted"] else 1] += int(row["count"])
     return [(one[0], one[1]) for one in found]
 
 
-def _confidence(prepared: Prepared, at: int) -> Column:
-    name = f"{prepared.tasks[at].name}_confidence"
-    prefixed = name if prepared.job.is_in_place else TARGET + name
-    there = prepared.cells.rows.columns
-    return lake.col(prefixed) if prefixed in there else F.lit(None).cast("double")
+def _confidence(cells: CellFrame) -> Column:
+    name = f"{cells.scope.tasks[0].name}_confidence"
+    prefixed = name if cells.scope.job.is_in_place else TARGET + name
+    return lake.col(prefixed) if prefixed in cells.rows.columns else F.lit(None).cast("double")
 
 
-def _to_review(prepared: Prepared, at: int) -> list[Judged]:
+def _to_review(cells: CellFrame) -> list[Judged]:
     """Rows that wait, the least sure first: a verdict on these says most."""
-    confidence = _confidence(prepared, at)
-    rows = prepared.cells.rows.where((F.col(f"_status{at}") == "review") & confidence.isNotNull())
+    confidence = _confidence(cells)
+    rows = cells.rows.where((F.col("_status0") == "review") & confidence.isNotNull())
     few = rows.select(
-        lake.key_json(prepared.job.key).alias("key"),
-        input_texts(prepared.cells, at).alias("inputs"),
-        proposed_text(prepared.cells, at).alias("answer"),
+        lake.key_json(cells.scope.job.key).alias("key"),
+        input_texts(cells, 0).alias("inputs"),
+        proposed_text(cells, 0).alias("answer"),
         confidence.alias("confidence"),
     )
     found = []
     for row in few.orderBy("confidence", "key").limit(MOST_SHOWN).collect():
-        inputs, _ = shown(prepared.tasks[at], {"inputs": row["inputs"], "value": None})
+        inputs, _ = shown(cells.scope.tasks[0], {"inputs": row["inputs"], "value": None})
         found.append(Judged(row["key"], inputs, row["answer"] or "", right=False, confidence=row["confidence"]))
     return found
 
 
-def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask) -> list[Judged]:
-    frames = newest_frames(spark, prepared)
-    if task.name not in frames:
+def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask, frame: Frame | None) -> list[Judged]:
+    if frame is None:
         return []
-    mine = (F.col("frame") == frames[task.name].name) & (F.col("column") == task.name) & F.col("verdict").isNotNull()
+    mine = (F.col("frame") == frame.name) & (F.col("column") == task.name) & F.col("verdict").isNotNull()
     found = []
     for row in prepared.store.read(spark, "review").where(mine).orderBy("place").limit(MOST_JUDGED).collect():
         inputs, answer = shown(task, row.asDict())
@@ -198,14 +196,14 @@ def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask) -> list[
     return found
 
 
-def _by_truth(spark: SparkSession, prepared: Prepared, texts: DataFrame, at: int) -> list[Judged]:
-    task = prepared.tasks[at]
-    answers = answers_by_question(spark, prepared.store, [prepared.cells.fingerprints[task.name]])
+def _by_truth(prepared: Prepared, cells: CellFrame, texts: DataFrame) -> list[Judged]:
+    (task,) = cells.scope.tasks
+    answers = answers_by_question(texts.sparkSession, prepared.store, [cells.fingerprints[task.name]])
     answers = with_score(answers.where("status = 'ok'"), task)
-    rows = prepared.cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES)).select(
+    rows = cells.rows.where(F.col("_state0").isin(*SCORED_STATES)).select(
         lake.key_json(prepared.job.key).alias("key"),
-        asked_question(prepared.cells, at).alias("question_id"),
-        input_texts(prepared.cells, at).alias("inputs"),
+        asked_question(cells, 0).alias("question_id"),
+        input_texts(cells, 0).alias("inputs"),
     )
     known = rows.join(texts.select("key", F.col(lake.quoted(task.name)).alias("truth")), "key")
     known = known.join(answers.select("question_id", "value", "confidence", "label_mass"), "question_id")

@@ -108,13 +108,13 @@ def sample(
             "--new-frame begins anew with all rows, --since adds a frame of the later ones: give one of them"
         )
     prepared = prepare(spark, job, options=RunOptions())
+    known = {} if new_frame or since is not None else newest_frames(spark, prepared)
+    chosen = _chosen(prepared, columns)
     for at, task in enumerate(prepared.tasks):
-        if task.name in _chosen(prepared, columns):
-            frame = None
-            if not new_frame and since is None:
-                frame = latest_frame(spark, prepared.store, job, task.name, prepared.cells.scored_as(task.name))
-            frame = frame or open_frame(spark, prepared.cells, prepared.store, at, since=since)
-            draw(spark, prepared.cells, prepared.store, frame, at, rows=rows)
+        if task.name in chosen:
+            cells = prepared.cells.alone(at)
+            frame = known.get(task.name) or open_frame(spark, cells, prepared.store, 0, since=since)
+            draw(spark, cells, prepared.store, frame, 0, rows=rows)
     return standing(spark, prepared)
 
 
@@ -128,26 +128,24 @@ def _chosen(prepared: Prepared, columns: Sequence[str]) -> tuple[str, ...]:
 
 def newest_frames(spark: SparkSession, prepared: Prepared) -> dict[str, Frame]:
     """Each column's newest frame, where it has one."""
-    found = {}
-    for task in prepared.tasks:
-        scored_as = prepared.cells.scored_as(task.name)
-        frame = latest_frame(spark, prepared.store, prepared.job, task.name, scored_as)
-        if frame is not None:
-            found[task.name] = frame
-    return found
+    found = {name: latest_frame(frames) for name, frames in _frames_of(spark, prepared).items()}
+    return {name: frame for name, frame in found.items() if frame is not None}
+
+
+def _frames_of(spark: SparkSession, prepared: Prepared) -> dict[str, tuple[Frame, ...]]:
+    scored_as = {task.name: prepared.cells.scored_as(task.name) for task in prepared.tasks}
+    return frames_of(spark, prepared.store, prepared.job, scored_as)
 
 
 def standing(spark: SparkSession, prepared: Prepared) -> Reviewed:
     """Count what of each column's frames is drawn and judged."""
     found: dict[str, dict[str, Any]] = {}
-    for task in prepared.tasks:
-        frames = _frames_to_judge(spark, prepared, task)
-        if not frames:
-            continue
-        counted = _counts(spark, prepared, frames)
+    known = _frames_to_judge(spark, prepared)
+    counted = _counts(spark, prepared, [one for frames in known.values() for one in frames]) if known else {}
+    for name, frames in known.items():
         *older, newest = [one for one in frames if not one.is_open]
         others = (*(one for one in frames if one.is_open), *reversed(older))
-        found[task.name] = counted[newest.name] | {"others": [counted[one.name] for one in others]}
+        found[name] = counted[newest.name] | {"others": [counted[one.name] for one in others]}
     return Reviewed(found)
 
 
@@ -159,9 +157,10 @@ def review_status(spark: SparkSession, job: EnrichJob) -> Reviewed:
     return replace(standing(spark, prepared), lapsed=lapsed(prepared), version=version)
 
 
-def _frames_to_judge(spark: SparkSession, prepared: Prepared, task: AnyTask) -> tuple[Frame, ...]:
-    scored_as = prepared.cells.scored_as(task.name)
-    return standing_frames(frames_of(spark, prepared.store, prepared.job, task.name, scored_as))
+def _frames_to_judge(spark: SparkSession, prepared: Prepared) -> dict[str, tuple[Frame, ...]]:
+    """Each column's frames since it last began anew, where it has some."""
+    known = {name: standing_frames(frames) for name, frames in _frames_of(spark, prepared).items()}
+    return {name: frames for name, frames in known.items() if frames}
 
 
 def _counts(spark: SparkSession, prepared: Prepared, frames: Sequence[Frame]) -> dict[str, dict[str, Any]]:
@@ -180,7 +179,7 @@ def _counts(spark: SparkSession, prepared: Prepared, frames: Sequence[Frame]) ->
 
 def open_rows(spark: SparkSession, prepared: Prepared) -> list[dict[str, Any]]:
     """The drawn rows that nobody has judged, in the order of the draw."""
-    frames = [one for task in prepared.tasks for one in _frames_to_judge(spark, prepared, task)]
+    frames = [one for frames in _frames_to_judge(spark, prepared).values() for one in frames]
     rows = drawn_rows(spark, prepared.store, frames).where(F.col("verdict").isNull())
     return [row.asDict() for row in rows.orderBy("place", "column", "frame").collect()]
 

@@ -118,6 +118,8 @@ class Night:
     def ask(self) -> None:
         """Write the questions, pack them into waves, have them answered."""
         prepared, job = self.prepared, self.prepared.job
+        if not prepared.count(cells_.TO_ASK):
+            return
         prepared.store.create(self.spark)
         questions, tokens = self._write_questions()
         self.progress = Progress(questions, tokens)

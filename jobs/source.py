@@ -1,6 +1,6 @@
 """Step 0 of a run: pin one version of the source and refuse what would cost money for nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pyspark.errors import AnalysisException, PySparkException
@@ -78,6 +78,11 @@ def open_scope(spark: SparkSession, job: EnrichJob, options: RunOptions) -> Scop
         bystanders=tuple(left_out),
         is_narrowed=bool(job.source.where or options.start or options.end),
     )
+
+
+def one_column(scope: Scope, at: int) -> Scope:
+    """The same for one of its tasks only."""
+    return replace(scope, job=scope.job.model_copy(update={"columns": (scope.tasks[at],)}))
 
 
 def source_rows(spark: SparkSession, job: EnrichJob) -> DataFrame:

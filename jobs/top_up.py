@@ -40,7 +40,7 @@ from jobs.frames import (
 )
 from jobs.prepare import Prepared
 from jobs.promise import labels_to_start, level_of_look
-from jobs.source import open_scope
+from jobs.source import one_column, open_scope
 from jobs.store import Store
 from schemas.accept import Promise
 
@@ -53,19 +53,17 @@ def top_up(spark: SparkSession, prepared: Prepared) -> Iterator[str]:
     rows, job, fingerprints = prepared.job.review.top_up, prepared.job, prepared.cells.fingerprints
     if rows is None:
         return
-    known = {
-        one.name: frames_of(spark, prepared.store, job, one.name, prepared.cells.scored_as(one.name))
-        for one in job.columns
-    }
+    known = frames_of(spark, prepared.store, job, {one.name: prepared.cells.scored_as(one.name) for one in job.columns})
     if not any(known.values()):
         return
     # what was written a moment ago, too
     scope = open_scope(spark, job, prepared.options)
-    cells = with_cells(spark, scope, fingerprints, prepared.options, rules=prepared.cells.rules)
     for at, task in enumerate(scope.tasks):
         promise = job.accept_of(task)
         if isinstance(promise, Promise) and known[task.name]:
-            yield _fill(spark, cells, prepared.store, known[task.name], at, rows=rows, promise=promise)
+            alone, rules = one_column(scope, at), prepared.cells.rules
+            cells = with_cells(spark, alone, fingerprints, prepared.options, rules=rules)
+            yield _fill(spark, cells, prepared.store, known[task.name], rows=rows, promise=promise)
 
 
 def _fill(
@@ -73,12 +71,11 @@ def _fill(
     cells: CellFrame,
     store: Store,
     frames: tuple[Frame, ...],
-    at: int,
     *,
     rows: int,
     promise: Promise,
 ) -> str:
-    name = cells.scope.tasks[at].name
+    at, name = 0, cells.scope.tasks[0].name
     closed = [one for one in frames if not one.is_open]
     frame = frames[-1] if frames[-1].is_open else _begin(spark, cells, store, closed[-1], promise)
     newcomers = outside(scored_rows(cells, at), framed_rows(spark, store, closed, name))

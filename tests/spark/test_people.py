@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from jobs.calibrate import calibrate_columns
-from jobs.frames import framed_rows, latest_frame
+from jobs.frames import framed_rows
 from jobs.prepare import prepare
-from jobs.review import Said, apply, open_rows, review_status, sample
+from jobs.review import Said, apply, newest_frames, open_rows, review_status, sample
 from schemas.errors import DataContractError
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked
@@ -88,8 +88,7 @@ def test_what_people_said_can_be_an_example_and_then_proves_nothing(said: Shop) 
     # neither the row nor its twin is in the frame
     assert sample(said.spark, declared, rows=5).columns["topic"]["rows"] == 2 * TWINS - 2
     prepared = prepare(said.spark, declared, options=RunOptions())
-    frame = latest_frame(said.spark, prepared.store, prepared.job, "topic", prepared.cells.fingerprints["topic"])
-    assert frame is not None
+    frame = newest_frames(said.spark, prepared)["topic"]
     framed = {row["key"] for row in framed_rows(said.spark, prepared.store, [frame], "topic").collect()}
     assert not framed & {'{"id":3}', '{"id":23}'}
     # what was said of an answer to other prompts is true of the answers to these (here to the twin, which was asked)
