@@ -3,6 +3,7 @@
 from datetime import date
 from decimal import Decimal
 
+from jobs.cells import states
 from tests.scripted_endpoint import Asked, Said
 from tests.shop import TOPIC, Shop, column, counts
 
@@ -51,8 +52,12 @@ def test_three_nights_over_the_same_columns_ask_once_and_a_hand_edit_is_kept(sho
     rows = shop.rows()
     assert (rows[1]["city"], rows[2]["topic"]) == ("Bonn ", "mine")
     version = shop.version()
-    assert counts(shop.run(job), "city")["kept"] == 1
+    quiet = shop.run(job)
+    assert counts(quiet, "city")["kept"] == 1
     assert shop.version() == version
+    # a look at one column alone sees what the look at all of them sees
+    for at, task in enumerate(quiet.prepared.tasks):
+        assert states(quiet.prepared.cells.alone(at)) == {task.name: quiet.prepared.states[task.name]}
 
     forced = shop.run(job, overwrite_edits=True, only=("city",))
     assert shop.endpoint.taken() == {"correct": 1}

@@ -73,8 +73,11 @@ def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
     declared = job(tickets)
     judged(tickets, declared, rows=60)
     tickets.endpoint.taken()
+    questions = Path(f"{tickets.path}_burnish/questions/_delta_log")
+    before = sorted(questions.glob("*.json"))
     result = tickets.run(declared)
     assert not tickets.endpoint.taken()
+    assert sorted(questions.glob("*.json")) == before
     rows = tickets.rows()
     written = [row for row in rows.values() if row["topic_meta"]["promise"] is not None]
     assert len(written) >= ROWS / 2
