@@ -112,7 +112,7 @@ def local_settings(*, cores: int | None = None, folder: Path | None = None) -> d
         "spark.ui.enabled": "false",
         # the text of each plan would be written for that page, most of it twice
         "spark.sql.ui.explainMode": "simple",
-        # the line of our code that made a column would be looked up for each, which takes longer than to make it
+        # the line of our code that made a column would be looked up for each of thousands
         "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",

@@ -34,10 +34,7 @@ def quick_jvms() -> None:
 
 @contextmanager
 def lasting_jvm() -> Iterator[None]:
-    """Have a JVM that starts in this block compile well what it does often: it serves all tests of a process.
-
-    After five minutes on a core it has made up for that, and from then on takes a fifth less.
-    """
+    """Have a JVM that starts in this block compile well what it does often: it serves all tests of a process."""
     before = os.environ.get(JVM_OPTIONS)
     if before == QUICK:
         os.environ[JVM_OPTIONS] = LASTING
