@@ -62,6 +62,7 @@ class GateKeeper:
 
     Attributes:
         is_open: somebody has looked: nothing is stopped, and the facts are put on record for the next night.
+        holds: that answers were sent to review for what the gate found.
     """
 
     spark: SparkSession
@@ -70,6 +71,7 @@ class GateKeeper:
     is_open: bool = False
     facts: dict[str, Facts] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    holds: bool = False
 
     def check(self, staged: DataFrame) -> None:
         """Compare with the frames of what is promised, and with the last good run.
@@ -109,6 +111,7 @@ class GateKeeper:
         """
         if shut.is_drift or self.job.gate is None or self.job.gate.otherwise != "review":
             raise shut
+        self.holds = True
         self.remarks.append(str(shut).replace("nothing was written", "these answers wait in review"))
         # a night that was held is none to compare the next one with
         self.facts = {name: facts for name, facts in self.facts.items() if name not in shut.columns}

@@ -88,6 +88,11 @@ class Published:
         """Whether any cell of the target is to be touched."""
         return any(column.touched for column in self.columns.values())
 
+    @property
+    def failed(self) -> int:
+        """How many cells have no answer, tonight's and those on record that were looked at again."""
+        return sum(column.statuses.get("failed", 0) for column in self.columns.values())
+
     def add(self, other: "Published") -> None:
         """Add another publish of the same run."""
         for name, outcome in other.columns.items():

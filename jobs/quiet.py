@@ -1,11 +1,13 @@
-"""Nights on which nothing can be to do: all that decides it is as it was on a night that looked at every row in vain.
+"""Nights on which nothing can be to do: all that decides it is as it was when nothing was left to do.
 
 What a look at the rows finds is decided by the job, the options, the code, and by versions of tables. A night that
-finds nothing to do puts a digest of these on record; a night of the same digest takes over what that one counted.
+looked at every row in vain, and one that wrote all there was to write while nobody else wrote the table, put a digest
+of these on record; a night of the same digest takes over what they counted.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,15 +30,25 @@ MARGIN = timedelta(minutes=1)
 # what changes only how a run is told, or when it writes
 OF_NO_ACCOUNT = ("json_lines", "require_complete", "publish_every_min")
 SESSION = ("spark.sql.session.timeZone", "spark.sql.ansi.enabled")
+HARMLESS = ("ADD COLUMNS", "OPTIMIZE")  # commits, whoever's, that leave every value as it is
+MOST_HARMLESS = 10
 States = dict[str, dict[str, int]]
+Commit = tuple[int, datetime]
 
 
 @dataclass(frozen=True)
 class Context:
-    """All that decides what a look at the rows finds, as a digest; `newest` is the last commit among its tables."""
+    """All that decides what a look at the rows finds, as a digest; `commits` are the newest of its tables."""
 
     digest: str
-    newest: datetime
+    commits: dict[str, Commit]
+
+    def is_as_seen(self, began: datetime, known: Mapping[str, int]) -> bool:
+        """Whether each table stands at its known version, or was written well before a moment."""
+        return all(
+            version == known[name] if name in known else moment <= began - MARGIN
+            for name, (version, moment) in self.commits.items()
+        )
 
 
 def states_before(
@@ -62,13 +74,39 @@ def note(
     *,
     states: States,
     began: datetime,
+    merges: int = 0,
 ) -> None:
-    """Put on record that a look which began at a moment has found nothing to do."""
+    """Put on record that nothing is left to do.
+
+    Args:
+        states: what a look at the rows finds now.
+        began: when the run began.
+        merges: how many MERGEs it wrote the target with; none: it has looked at every row in vain.
+    """
+    known: dict[str, int] = {}
+    if merges:
+        version = _version_left(spark, scope, merges)
+        if version is None:
+            return
+        scope, known = replace(scope, version=version), {"source": version, "target": version}
     found = context_of(spark, scope, fingerprints, options, store)
-    if found is None or found.newest > began - MARGIN:
+    if found is None or not found.is_as_seen(began, known):
         return
     row = (scope.job.target_place.text, found.digest, json.dumps(states), datetime.now(UTC))
     store.append_quiet(spark.createDataFrame([row], ddl(QUIET)).coalesce(1))
+
+
+def _version_left(spark: SparkSession, scope: Scope, merges: int) -> int | None:
+    """Return the version of a table filled in place that a run has left behind; None where others wrote it, too."""
+    source = scope.job.source
+    if not scope.job.is_in_place or scope.is_narrowed or source.version is not None or source.timestamp is not None:
+        return None
+    history = lake.delta_table(spark, scope.job.target_place).history(merges + MOST_HARMLESS)
+    commits = history.where(F.col("version") > scope.version).select("version", "operation").collect()
+    told = [row["operation"] for row in commits if row["operation"] not in HARMLESS]
+    newest = max((int(row["version"]) for row in commits), default=scope.version)
+    is_whole = newest - scope.version == len(commits)
+    return newest if is_whole and told == ["MERGE"] * merges else None
 
 
 def context_of(
@@ -98,4 +136,4 @@ def context_of(
         "code": code_digest(("schemas", "udfs", "jobs")),
         "session": {name: spark.conf.get(name, None) for name in SESSION},
     }
-    return Context(digest(facts), max(moment for _, moment in commits.values()))
+    return Context(digest(facts), commits)

@@ -66,8 +66,9 @@ def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> RunResul
         if night.deletes:
             delete_leavers(spark, night.prepared.cells.scope, night.prepared.store, run_id=night.run_id)
         night.drawn = tuple(top_up(spark, night.prepared))
-        night.note_quiet()
-        return night.report()
+        result = night.report()
+        night.note_quiet(result)
+        return result
 
 
 @dataclass
@@ -86,6 +87,7 @@ class Night:
     interrupted: int = 0
     gone: int = 0
     drawn: tuple[str, ...] = ()
+    merges: int = 0
 
     @property
     def deletes(self) -> bool:
@@ -191,6 +193,7 @@ class Night:
             cells = self.keeper.held(shut)
             self.prepared = replace(prepared, cells=cells)
             found = publish(self.spark, cells, prepared.store, turn=replace(turn, check=None))
+        self.merges += found.writes
         if self.published is None:
             self.published = found
         else:
@@ -262,13 +265,24 @@ class Night:
         host, process = socket.gethostname(), identity(os.getpid())
         return {"driver": {"host": host, "process": process}, "app": app_name(self.spark.sparkContext.applicationId)}
 
-    def note_quiet(self) -> None:
-        """Spare the next night the look at every row, where this one has looked in vain."""
+    def note_quiet(self, result: RunResult) -> None:
+        """Spare the next night the look at every row, where this one left nothing to do."""
         prepared, scope = self.prepared, self.prepared.cells.scope
-        if self.writes or self.gone or prepared.is_known or prepared.rows < quiet.LEAST_ROWS:
+        if self.gone or prepared.is_known or prepared.rows < quiet.LEAST_ROWS:
             return
-        fingerprints, options = prepared.cells.fingerprints, prepared.options
-        quiet.note(self.spark, scope, fingerprints, options, prepared.store, states=prepared.states, began=self.started)
+        states = prepared.states
+        if self.writes:
+            # what failed tonight may be asked again, what a gate holds back is judged anew
+            is_left = self.published is None or self.published.failed or self.keeper.holds or not result.complete
+            if is_left or not self.merges:
+                return
+            statuses = {name: column["statuses"] for name, column in result.columns.items()}
+            states = {name: {f"done:{one}": n for one, n in mine.items() if n} for name, mine in statuses.items()}
+        known = (scope, prepared.cells.fingerprints, prepared.options, prepared.store)
+        try:
+            quiet.note(self.spark, *known, states=states, began=self.started, merges=self.merges)
+        except Exception as problem:  # noqa: BLE001 - a night that is done must not fail for what spares the next one
+            log.warning("run %s could not be noted as quiet (%s)", self.run_id, type(problem).__name__)
 
     def report(self) -> RunResult:
         """Count every cell of the run and put the result on record."""

@@ -1,7 +1,8 @@
 """A small Delta table, a job over it and the endpoint that it asks: what the tests of whole runs have in common."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from jobs.session import SMALL_TABLES
 from jobs.store import Store, store_of
 from schemas.job import EnrichJob, Place
 from schemas.options import RunOptions
-from tests.scripted_endpoint import ScriptedEndpoint
+from tests.scripted_endpoint import Asked, ScriptedEndpoint
 
 JVM_OPTIONS = "JDK_JAVA_OPTIONS"
 QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
@@ -130,3 +131,16 @@ def counts(result: RunResult, name: str) -> dict[str, int]:
 def column(rows: dict[Any, Any], name: str, keys: Iterable[Any] | None = None) -> list[Any]:
     """Return one column's values by ascending key."""
     return [rows[key][name] for key in (sorted(rows) if keys is None else keys)]
+
+
+def once(action: Callable[[], None]) -> Callable[[Asked], None]:
+    """A script that does something when the first question comes, and then answers as usual."""
+    lock, done = threading.Lock(), threading.Event()
+
+    def script(asked: Asked) -> None:
+        with lock:
+            if not done.is_set():
+                done.set()
+                action()
+
+    return script

@@ -1,6 +1,5 @@
 """Other writers while a run is under way."""
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,24 +11,10 @@ from jobs import lake
 from jobs.waves import Asking, Pace
 from schemas.errors import ConflictError
 from schemas.job import Place
-from tests.scripted_endpoint import Asked
-from tests.shop import TOPIC, Shop, column, counts
+from tests.shop import TOPIC, Shop, column, counts, once
 
 DDL = "id long, text string, city string"
 CITY = {"task": "clean", "name": "city", "rules": "lower case"}
-
-
-def once(action: Callable[[], None]) -> Callable[[Asked], None]:
-    """A script that does something when the first question comes, and then answers as usual."""
-    lock, done = threading.Lock(), threading.Event()
-
-    def script(asked: Asked) -> None:
-        with lock:
-            if not done.is_set():
-                done.set()
-                action()
-
-    return script
 
 
 def test_what_changes_under_way_waits_for_the_next_run(shop: Shop) -> None:
