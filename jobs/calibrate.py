@@ -141,8 +141,8 @@ def _asked(cells: CellFrame) -> DataFrame:
     """The rows with an answer of a single column: key, question_id, inputs_hash."""
     return cells.rows.where(F.col("_state0").isin(*SCORED_STATES, "person")).select(
         lake.key_json(cells.scope.job.key).alias("key"),
-        asked_question(cells, 0).alias("question_id"),
-        inputs_hash(cells, 0).alias("inputs_hash"),
+        asked_question(cells).alias("question_id"),
+        inputs_hash(cells).alias("inputs_hash"),
     )
 
 

@@ -320,33 +320,39 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
     return joined, F.col(f"_ref{at}")
 
 
-def proposed_text(cells: CellFrame, at: int) -> Column:
-    """The answer on record of each row, as a text."""
-    return _View(cells.scope, cells.scope.tasks[at], at).proposed()
+def _only(cells: CellFrame) -> tuple[AnyTask, _View]:
+    """The task of cells of one column, and its view."""
+    (task,) = cells.scope.tasks
+    return task, _View(cells.scope, task, 0)
 
 
-def asked_question(cells: CellFrame, at: int) -> Column:
+def proposed_text(cells: CellFrame) -> Column:
+    """The answer on record to each row, as a text; `cells` are those of one column, here and below."""
+    _, view = _only(cells)
+    return view.proposed()
+
+
+def asked_question(cells: CellFrame) -> Column:
     """The question whose answer each row holds, or would be asked."""
-    task = cells.scope.tasks[at]
-    return _asked(_View(cells.scope, task, at), cells.fingerprints[task.name])
+    task, view = _only(cells)
+    return _asked(view, cells.fingerprints[task.name])
 
 
-def question_of(cells: CellFrame, at: int, inputs: Column) -> Column:
+def question_of(cells: CellFrame, inputs: Column) -> Column:
     """The question that such inputs would be, given as an array of texts."""
-    task = cells.scope.tasks[at]
-    view = _View(cells.scope, task, at)
+    task, view = _only(cells)
     texts = [F.get(inputs, F.lit(place)) for place in range(len(task.inputs))]
     return input_hash(cells.fingerprints[task.name], texts, view.tags)
 
 
-def inputs_hash(cells: CellFrame, at: int) -> Column:
+def inputs_hash(cells: CellFrame) -> Column:
     """The hash of each row's canonical inputs, whatever model or prompt they are shown in."""
-    return _inputs_hash(_View(cells.scope, cells.scope.tasks[at], at))
+    return _inputs_hash(_only(cells)[1])
 
 
-def input_texts(cells: CellFrame, at: int) -> Column:
+def input_texts(cells: CellFrame) -> Column:
     """What a question about each row shows, as an array of texts."""
-    return F.array(*_View(cells.scope, cells.scope.tasks[at], at).texts)
+    return F.array(*_only(cells)[1].texts)
 
 
 def states(cells: CellFrame) -> dict[str, dict[str, int]]:

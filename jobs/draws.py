@@ -1,4 +1,7 @@
-"""Draws: which rows of a frame people are to judge, in the order that the frame's secret gave them."""
+"""Draws: which rows of a frame people are to judge, in the order that the frame's secret gave them.
+
+Cells are here those of the frame's column alone, at place 0.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,22 +21,22 @@ _TEXTS = ("frame", "column", "key", "question_id")
 DRAWN = pa.schema([*((name, pa.string()) for name in _TEXTS), ("place", pa.int64()), ("score", pa.float64())])
 
 
-def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: int, *, rows: int) -> int:
+def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, *, rows: int) -> int:
     """Draw so many more rows of a frame into the review table; return how many there were left to draw."""
     if frame.sample is None:
         wanted = undrawn(spark, store, frame).orderBy(*ORDER).limit(rows)
-        return put(spark, cells, store, wanted, frame, at, most=rows)
+        return put(spark, cells, store, wanted, frame, most=rows)
     larger = replace(frame, sample=min(frame.sample + rows, frame.rows))
     record(spark, cells, store, larger)
-    return complete(spark, cells, store, larger, at)
+    return complete(spark, cells, store, larger)
 
 
-def complete(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, at: int) -> int:
+def complete(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame) -> int:
     """Draw what is missing of the sample of a frame that filled night by night: its first rows, drawn before or not."""
     most = frame.sample or 0
     first = framed_rows(spark, store, [frame], frame.column).orderBy(*ORDER).limit(most)
     wanted = outside(first, drawn_rows(spark, store, [frame]), by=["key"])
-    return put(spark, cells, store, wanted, frame, at, most=most)
+    return put(spark, cells, store, wanted, frame, most=most)
 
 
 def undrawn(spark: SparkSession, store: Store, frame: Frame) -> DataFrame:
@@ -48,9 +51,7 @@ def drawn_rows(spark: SparkSession, store: Store, frames: Sequence[Frame]) -> Da
     return store.read(spark, "review").where(F.col("frame").isin(*names) & F.col("column").isin(*columns))
 
 
-def put(
-    spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, frame: Frame, at: int, *, most: int
-) -> int:
+def put(spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, frame: Frame, *, most: int) -> int:
     """Append rows of a frame, `most` of them, to the review table with what people need to see; return how many."""
     rows = wanted.select(*DRAWN.names).collect()
     if not rows:
@@ -68,7 +69,7 @@ def put(
     # a row that was changed since keeps its place in the draw, without its text
     found = (
         few.join(answers, "question_id", "left")
-        .join(_shown(cells, at, few), ["key", "question_id"], "left")
+        .join(_shown(cells, few), ["key", "question_id"], "left")
         .select(
             "frame",
             F.lit(cells.scope.job.target_place.text).alias("target"),
@@ -92,12 +93,12 @@ def put(
     return drawn_rows(spark, store, [frame]).count() - int(before["rows"])
 
 
-def _shown(cells: CellFrame, at: int, few: DataFrame) -> DataFrame:
+def _shown(cells: CellFrame, few: DataFrame) -> DataFrame:
     """The inputs of a few rows as they stand now, by key and question."""
     shown = cells.rows.select(
         lake.key_json(cells.scope.job.key).alias("key"),
-        asked_question(cells, at).alias("question_id"),
-        input_texts(cells, at).alias("inputs"),
-        inputs_hash(cells, at).alias("inputs_hash"),
+        asked_question(cells).alias("question_id"),
+        input_texts(cells).alias("inputs"),
+        inputs_hash(cells).alias("inputs_hash"),
     )
     return shown.join(F.broadcast(few.select("key", "question_id")), ["key", "question_id"], "left_semi")

@@ -11,16 +11,16 @@ from schemas.tasks import AnyTask
 from udfs.prompts import sheet_of
 
 
-def without_examples(rows: DataFrame, cells: CellFrame, at: int) -> DataFrame:
+def without_examples(rows: DataFrame, cells: CellFrame) -> DataFrame:
     """Leave out the rows of a scope that say what one of a task's examples says."""
-    task = cells.scope.tasks[at]
-    rows = rows.where(~_is_shown(cells, at)) if task.given_examples else rows
+    (task,) = cells.scope.tasks
+    rows = rows.where(~_is_shown(cells)) if task.given_examples else rows
     if known := _known_inputs(task):
         spark = rows.sparkSession
         inputs = spark.createDataFrame([(list(texts),) for texts in known], "inputs array<string>")
         # by question, since a value that was written in place is no longer what was asked about
-        shown = inputs.select(question_of(cells, at, F.col("inputs")).alias("_shown"))
-        rows = rows.withColumn("_question", asked_question(cells, at))
+        shown = inputs.select(question_of(cells, F.col("inputs")).alias("_shown"))
+        rows = rows.withColumn("_question", asked_question(cells))
         rows = rows.join(F.broadcast(shown), F.col("_question") == F.col("_shown"), "left_anti").drop("_question")
     return rows
 
@@ -32,10 +32,10 @@ def _known_inputs(task: AnyTask) -> list[tuple[str | None, ...]]:
     return [(one.input,) for one in task.given_examples] if len(task.inputs) == 1 else []
 
 
-def _is_shown(cells: CellFrame, at: int) -> Column:
+def _is_shown(cells: CellFrame) -> Column:
     """Whether a row's inputs, as a prompt shows them, are those of an example, which may have been cut."""
-    task = cells.scope.tasks[at]
-    texts, names = input_texts(cells, at), sheet_of(task).names
+    (task,) = cells.scope.tasks
+    texts, names = input_texts(cells), sheet_of(task).names
     given = [one.input for one in task.given_examples]
     cut = F.transform(texts, lambda text: F.substring(text, 1, MOST_CHARACTERS))
     return one_of(_as_shown(texts, names), given) | one_of(_as_shown(cut, names), given)

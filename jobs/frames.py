@@ -108,24 +108,25 @@ def new_seed() -> str:
     return secrets.token_hex(16)
 
 
-def open_frame(spark: SparkSession, cells: CellFrame, store: Store, at: int, *, since: int | None = None) -> Frame:
+def open_frame(spark: SparkSession, cells: CellFrame, store: Store, *, since: int | None = None) -> Frame:
     """Freeze scored rows of one column in the order in which they will be drawn.
 
     Args:
+        cells: of that column alone.
         since: only rows that came, changed or were answered after this version of the target and are in no frame yet;
             by default all.
 
     Raises:
         DataContractError: there is no such row, or the target has no such version any more.
     """
-    job, task = cells.scope.job, cells.scope.tasks[at]
+    job, (task,) = cells.scope.job, cells.scope.tasks
     found = Frame(new_name(), task.name, table_version(spark, cells), 0, (), since=since)
-    rows = scored_rows(cells, at)
+    rows = scored_rows(cells)
     if since is not None:
         frames = frames_of(spark, store, job, {task.name: cells.scored_as(task.name)})[task.name]
         rows = outside(rows, framed_rows(spark, store, [one for one in frames if not one.is_open], task.name))
         if since not in {one.version for one in frames if one.since is None}:
-            rows = outside(rows, _held_at(spark, cells, at, since))
+            rows = outside(rows, _held_at(spark, cells, since))
     store.create(spark, promises=True)
     freeze(rows, store, found)
     count = framed_rows(spark, store, [found], task.name).count()
@@ -177,17 +178,17 @@ def table_version(spark: SparkSession, cells: CellFrame) -> int:
     return cells.scope.version if job.is_in_place else lake.latest_version(spark, job.target_place)
 
 
-def scored_rows(cells: CellFrame, at: int) -> DataFrame:
-    """Rows whose answer of one column has a score: key, question_id, score, label; none that prompts show."""
-    task = cells.scope.tasks[at]
+def scored_rows(cells: CellFrame) -> DataFrame:
+    """Rows of one column's cells whose answer has a score: key, question_id, score, label; none that prompts show."""
+    (task,) = cells.scope.tasks
     # until a run has written the score that is chosen now, what stands there is another one
-    is_scored = F.col(f"_raw_score{at}").isNotNull() & is_by_choice(task, F.col(f"_notes{at}"))
-    scored = cells.rows.where(F.col(f"_state{at}").isin(*SCORED_STATES) & is_scored)
-    return without_examples(scored, cells, at).select(
+    is_scored = F.col("_raw_score0").isNotNull() & is_by_choice(task, F.col("_notes0"))
+    scored = cells.rows.where(F.col("_state0").isin(*SCORED_STATES) & is_scored)
+    return without_examples(scored, cells).select(
         lake.key_json(cells.scope.job.key).alias("key"),
-        asked_question(cells, at).alias("question_id"),
-        F.col(f"_raw_score{at}").alias("score"),
-        (proposed_text(cells, at) if has_labels(task) else F.lit(None).cast("string")).alias("label"),
+        asked_question(cells).alias("question_id"),
+        F.col("_raw_score0").alias("score"),
+        (proposed_text(cells) if has_labels(task) else F.lit(None).cast("string")).alias("label"),
     )
 
 
@@ -214,13 +215,13 @@ def outside(rows: DataFrame, others: DataFrame, *, by: Iterable[str] = ("key", "
     return rows.join(others.select(*by), list(by), "left_anti")
 
 
-def _held_at(spark: SparkSession, cells: CellFrame, at: int, version: int) -> DataFrame:
+def _held_at(spark: SparkSession, cells: CellFrame, version: int) -> DataFrame:
     """The keys and questions of the cells that were answered in a version of the target.
 
     Raises:
         DataContractError: the target has no such version, or its files are gone.
     """
-    job, task = cells.scope.job, cells.scope.tasks[at]
+    job, (task,) = cells.scope.job, cells.scope.tasks
     place = job.target_place
     try:
         then = lake.read(spark, place, version=version)

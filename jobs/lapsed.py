@@ -28,7 +28,7 @@ def _of_column(prepared: Prepared, at: int) -> dict[str, Any]:
     cells = prepared.cells.alone(at)
     rows = cells.rows.select(
         lake.key_json(prepared.job.key).alias("key"),
-        inputs_hash(cells, 0).alias("now"),
+        inputs_hash(cells).alias("now"),
         F.col("_state0").alias("state"),
         F.col("_notes0").alias("notes"),
     )

@@ -172,8 +172,8 @@ def _to_review(cells: CellFrame) -> list[Judged]:
     rows = cells.rows.where((F.col("_status0") == "review") & confidence.isNotNull())
     few = rows.select(
         lake.key_json(cells.scope.job.key).alias("key"),
-        input_texts(cells, 0).alias("inputs"),
-        proposed_text(cells, 0).alias("answer"),
+        input_texts(cells).alias("inputs"),
+        proposed_text(cells).alias("answer"),
         confidence.alias("confidence"),
     )
     found = []
@@ -202,8 +202,8 @@ def _by_truth(prepared: Prepared, cells: CellFrame, texts: DataFrame) -> list[Ju
     answers = with_score(answers.where("status = 'ok'"), task)
     rows = cells.rows.where(F.col("_state0").isin(*SCORED_STATES)).select(
         lake.key_json(prepared.job.key).alias("key"),
-        asked_question(cells, 0).alias("question_id"),
-        input_texts(cells, 0).alias("inputs"),
+        asked_question(cells).alias("question_id"),
+        input_texts(cells).alias("inputs"),
     )
     known = rows.join(texts.select("key", F.col(lake.quoted(task.name)).alias("truth")), "key")
     known = known.join(answers.select("question_id", "value", "confidence", "label_mass"), "question_id")

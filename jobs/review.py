@@ -113,8 +113,8 @@ def sample(
     for at, task in enumerate(prepared.tasks):
         if task.name in chosen:
             cells = prepared.cells.alone(at)
-            frame = known.get(task.name) or open_frame(spark, cells, prepared.store, 0, since=since)
-            draw(spark, cells, prepared.store, frame, 0, rows=rows)
+            frame = known.get(task.name) or open_frame(spark, cells, prepared.store, since=since)
+            draw(spark, cells, prepared.store, frame, rows=rows)
     return standing(spark, prepared)
 
 

@@ -75,21 +75,21 @@ def _fill(
     rows: int,
     promise: Promise,
 ) -> str:
-    at, name = 0, cells.scope.tasks[0].name
+    name = cells.scope.tasks[0].name
     closed = [one for one in frames if not one.is_open]
     frame = frames[-1] if frames[-1].is_open else _begin(spark, cells, store, closed[-1], promise)
-    newcomers = outside(scored_rows(cells, at), framed_rows(spark, store, closed, name))
+    newcomers = outside(scored_rows(cells), framed_rows(spark, store, closed, name))
     there = framed_rows(spark, store, [frame], name)
     # a row that is there already is no newcomer to `freeze`
     freeze(outside(newcomers, there, by=["question_id"]), store, frame)
     tonight = undrawn(spark, store, frame).orderBy(*ORDER).limit(rows)
-    new = put(spark, cells, store, tonight, frame, at, most=rows)
+    new = put(spark, cells, store, tonight, frame, most=rows)
     drawn, wanted = drawn_rows(spark, store, [frame]).count(), frame.sample or 0
     told = f"{name}: {new:,} rows drawn for the next frame ({drawn:,} of {wanted:,})"
     if drawn < wanted:
         return f"{told}; `burnish review` asks people about them"
     frame = close_frame(spark, cells, store, frame)
-    more = complete(spark, cells, store, frame, at)
+    more = complete(spark, cells, store, frame)
     return f"{told}; it is closed with {frame.rows:,} rows, {more:,} more were drawn that are first in its order"
 
 
