@@ -86,8 +86,7 @@ def test_confidences_change_and_nothing_is_asked(shop: Shop) -> None:
         assert 0.9 <= row["topic_meta"]["raw_score"] <= 1.0
         assert row["topic_confidence"] != row["topic_meta"]["raw_score"]
         assert (row["topic"] is not None) == (row["topic_confidence"] >= 0.8)
-    third = shop.run(declared)
-    assert not third.prepared.writes
+    assert not prepare(shop.spark, declared, options=RunOptions()).writes
     other = shop.job({**TOPIC, "instructions": "Look twice."}, accept=0.8)
     told = remarks(prepare(shop.spark, other, options=RunOptions()))
     assert any("made for another model or prompt" in remark for remark in told)

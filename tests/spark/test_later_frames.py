@@ -35,15 +35,6 @@ def rows(start: int, end: int) -> list[tuple[int, str]]:
     return [(n, f"ticket no {n} .") for n in range(start, end)]
 
 
-def judge(shop: Shop, declared: Any) -> None:
-    """Answer every open row in the review table itself: each ticket is about a refund."""
-    review, is_right = shop.store(declared).place("review").path, "value = '\"refund\"'"
-    shop.spark.sql(
-        f"UPDATE delta.`{review}` SET verdict = IF({is_right}, 'yes', 'no'), reviewer = 'she', "
-        f"correction = IF({is_right}, NULL, '\"refund\"'), reviewed_at = current_timestamp() WHERE verdict IS NULL"
-    )
-
-
 @pytest.fixture(scope="module")
 def promised(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a table about whose rows something is promised."""
@@ -52,7 +43,7 @@ def promised(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: py
     shop.write(rows(0, ROWS), DDL)
     shop.run(job(shop))
     sample(spark, job(shop), rows=50)
-    judge(shop, job(shop))
+    shop.judge(job(shop), "refund")
     assert shop.run(job(shop)).columns["topic"]["promised"] > ROWS / 2
     return shop.folder
 
@@ -109,7 +100,7 @@ def test_rows_that_came_later_get_a_promise_of_their_own(tickets: Shop) -> None:
     assert result.columns["topic"]["changed"] == 0
     assert sum("proves nothing yet" in remark for remark in result.as_dict()["remarks"]) == 2
     assert promises(tickets, 100, 170) == {"carried"}
-    judge(tickets, declared)
+    tickets.judge(declared, "refund")
     tickets.run(declared)
     assert promises(tickets, 100, 170) <= {"promised", "person"}
     assert promises(tickets, 0, 100) <= {"promised", "person"}
@@ -133,7 +124,7 @@ def test_the_next_frame_fills_night_by_night(tickets: Shop) -> None:
     declared = job(tickets, review={"top_up": 25})
     told = add(tickets, declared, 100, 140).as_dict()["remarks"][-1]
     assert told.startswith("topic: 25 rows drawn for the next frame (25 of 50)")
-    judge(tickets, declared)
+    tickets.judge(declared, "refund")
     # what was judged so far changes nothing but the judged rows themselves
     again = add(tickets, declared, 140, 200)
     assert promises(tickets, 100, 200) <= {"carried", "person"}
@@ -149,7 +140,7 @@ def test_the_next_frame_fills_night_by_night(tickets: Shop) -> None:
     assert len({row["place"] for row in drawn}) == len(drawn) >= 50
     # a part of it is no sample
     assert any("proves nothing yet" in remark for remark in remarks(prepared))
-    judge(tickets, declared)
+    tickets.judge(declared, "refund")
     tickets.run(declared)
     assert promises(tickets, 100, 200) <= {"promised", "person"}
     members = frames(tickets, declared)

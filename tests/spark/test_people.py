@@ -52,7 +52,7 @@ def test_an_answer_spreads_to_equal_inputs_on_request_and_lapses_with_them(said:
     correct(said, spreading, 23, "other")
     said.run(spreading)
     assert topics(said, 3, 23) == ["delivery", "other"]
-    assert not said.run(spreading).prepared.writes
+    assert not prepare(said.spark, spreading, options=RunOptions()).writes
     # a row that comes later is not asked about
     said.write([(90, "ticket no 3 .")], DDL, mode="append")
     said.endpoint.taken()

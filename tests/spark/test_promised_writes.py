@@ -59,11 +59,6 @@ def job(shop: Shop, **accept: Any) -> Any:
     return shop.job(TOPIC, accept=PROMISE | accept)
 
 
-def judged(shop: Shop, declared: Any, *, rows: int) -> None:
-    sample(shop.spark, declared, rows=rows)
-    import_truth(shop.spark, declared, shop.path, {"topic": "truth"})
-
-
 def looked(shop: Shop, declared: Any) -> str:
     """Look as a run does, and return what it says."""
     return remarks(prepare(shop.spark, declared, options=RunOptions(), looks=True))[-1]
@@ -71,7 +66,8 @@ def looked(shop: Shop, declared: Any) -> str:
 
 def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
     declared = job(tickets)
-    judged(tickets, declared, rows=60)
+    sample(tickets.spark, declared, rows=60)
+    import_truth(tickets.spark, declared, tickets.path, {"topic": "truth"})
     tickets.endpoint.taken()
     questions = Path(f"{tickets.path}_burnish/questions/_delta_log")
     before = sorted(questions.glob("*.json"))
@@ -89,8 +85,7 @@ def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
     assert {(row["topic"], row["topic_meta"]["notes"][0]) for row in corrected} == {("refund", "person")}
     assert result.columns["topic"]["promised"] == len(written)
     assert "holds from score" in result.as_dict()["remarks"][-1]
-    again = tickets.run(declared)
-    assert (again.columns["topic"]["changed"], again.columns["topic"]["promised"]) == (0, 0)
+    assert not prepare(tickets.spark, declared, options=RunOptions(), looks=True).writes
     assert tickets.store(declared).read(tickets.spark, "looks").count() == 1
     # rows that came later are outside the frame
     tickets.write(
@@ -106,7 +101,7 @@ def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
     assert (waiting.columns["topic"]["changed"], tickets.rows()[200]["topic_meta"]["status"]) == (5, "review")
     # a new frame takes them in
     sample(tickets.spark, declared, rows=80, new_frame=True)
-    import_truth(tickets.spark, declared, tickets.path, {"topic": "truth"})
+    tickets.judge(declared, "refund")
     tickets.run(declared)
     assert {row["topic_meta"]["promise"] for row in tickets.rows().values() if row["topic"]} == {"promised", None}
     assert tickets.rows()[200]["topic_meta"]["promise"] == "promised"
@@ -116,9 +111,10 @@ def test_looks_at_a_frame(tickets: Shop) -> None:
     declared = job(tickets)
     sample(tickets.spark, declared, rows=5)
     assert "no row of its frame is judged yet" in looked(tickets, declared)
-    import_truth(tickets.spark, declared, tickets.path, {"topic": "truth"})
+    tickets.judge(declared, "refund")
     assert "no threshold proves precision 0.8" in looked(tickets, declared)
-    judged(tickets, declared, rows=60)
+    sample(tickets.spark, declared, rows=60)
+    tickets.judge(declared, "refund")
     # a plan says so, and takes no look
     told = plan(tickets.spark, declared, options=RunOptions()).remarks[-1]
     assert "65 rows are judged now, which the next run tests" in told
@@ -210,7 +206,7 @@ def test_what_a_person_said_wins_over_the_model(tickets: Shop) -> None:
     assert [rows[key]["topic"] for key in ids] == ["delivery", "refund"]
     assert all("person" in rows[key]["topic_meta"]["notes"] for key in ids)
     assert [rows[key]["topic_confidence"] is None for key in ids] == [True, False]
-    assert not tickets.run(declared).prepared.writes
+    assert not prepare(tickets.spark, declared, options=RunOptions()).writes
     # it is a training row
     file = tickets.folder / "job.yaml"
     file.write_text(declared.model_dump_json(by_alias=True, exclude_none=True))
@@ -258,7 +254,7 @@ def test_a_column_in_place(shop: Shop) -> None:
     import_truth(shop.spark, declared, shop.path, {"city": "truth"})
     result = shop.run(declared)
     assert (result.columns["city"]["promised"], result.columns["city"]["changed"]) == (40, 40)
-    assert not shop.run(declared).prepared.writes
+    assert not prepare(shop.spark, declared, options=RunOptions()).writes
     # what stands there now has other inputs than the questions had, and the same answers
     sample(shop.spark, declared, rows=10, new_frame=True)
     drawn = shop.store(declared).read(shop.spark, "review").where("verdict IS NULL").collect()
