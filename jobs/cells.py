@@ -16,7 +16,7 @@ old_meta, reference, said, was (the status on record).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -47,7 +47,10 @@ ANSWERED = ("accepted", "unchanged", "review")
 
 @dataclass(frozen=True)
 class CellFrame:
-    """The scope's rows with a state per task; `structs` say all of a cell, which few rows are asked for."""
+    """The scope's rows with a state per task; `structs` say all of a cell, which few rows are asked for.
+
+    `partitions`: columns that the table filled in place is partitioned by, where the rows are those to do alone.
+    """
 
     scope: Scope
     fingerprints: dict[str, str]
@@ -56,12 +59,23 @@ class CellFrame:
     rules: Mapping[str, Rule]
     options: RunOptions
     comparable: Mapping[str, frozenset[str]] | None = None
+    partitions: tuple[str, ...] = ()
 
     def alone(self, at: int) -> "CellFrame":
         """The same with one column only, at place 0: a question about it then joins nothing for the others."""
         scope = one_column(self.scope, at)
         spark, known = self.rows.sparkSession, self.comparable
         return with_cells(spark, scope, self.fingerprints, self.options, comparable=known, rules=self.rules)
+
+    def to_do_only(self, *, partitions: tuple[str, ...] = ()) -> "CellFrame":
+        """The same with only the rows that have something to ask or to write, and the columns that this takes."""
+        names = {*self.scope.job.key, *partitions}
+        for task in self.scope.tasks:
+            names |= {*task.inputs, task.name, *task.written, *(TARGET + name for name in (task.name, *task.written))}
+        there = set(self.scope.rows.columns)
+        rows = self.rows.where(_has_cell(self, (TO_ASK, *WRITTEN_STATES)))
+        kept = [lake.col(name) for name in rows.columns if name in names or name not in there]
+        return replace(self, rows=rows.select(*kept), partitions=partitions)
 
     def scored_as(self, name: str) -> str:
         """What a column's scores are known by: its fingerprint, and the score where it is not the usual one."""

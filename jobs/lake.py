@@ -150,11 +150,23 @@ def location(spark: SparkSession, place: Place) -> str:
     Raises:
         DataContractError: nothing is there, or something that is no Delta table.
     """
+    return str(_detail(spark, place).select("location").first()[0])  # type: ignore[index]
+
+
+def partition_columns(spark: SparkSession, place: Place) -> tuple[str, ...]:
+    """Return the columns that a Delta table is partitioned by.
+
+    Raises:
+        DataContractError: nothing is there, or something that is no Delta table.
+    """
+    return tuple(_detail(spark, place).select("partitionColumns").first()[0])  # type: ignore[index]
+
+
+def _detail(spark: SparkSession, place: Place) -> DataFrame:
     # what is described may be any table
     table = delta_table(spark, place)
     # Delta's own `detail()` forgets the backticks of a name of three parts
-    detail = table.detail() if place.table is None else spark.sql(f"DESCRIBE DETAIL {sql_name(place)}")
-    return str(detail.select("location").first()[0])  # type: ignore[index]
+    return table.detail() if place.table is None else spark.sql(f"DESCRIBE DETAIL {sql_name(place)}")
 
 
 def version_at(spark: SparkSession, place: Place, moment: datetime) -> int:

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from jobs import lake
 from jobs.acceptance import CARRIED, PROMISED
 from jobs.cells import NOT_ASKED, CellFrame
-from jobs.merge import KEPT_META
+from jobs.merge import KEPT_META, within
 
 
 @dataclass
@@ -137,7 +137,10 @@ def confirm(spark: SparkSession, published: Published, cells: CellFrame, *, run_
         for status in published.columns[task.name].meant:
             is_there = (meta["published_run"] == run_id) & (meta["status"] == status)
             counted.append(F.count_if(is_there).alias(f"{at}:{status}"))
-    row = lake.read(spark, cells.scope.job.target_place).select(*counted).first() if counted else None
+    there = lake.read(spark, cells.scope.job.target_place)
+    for condition in within(cells):
+        there = there.where(condition)
+    row = there.select(*counted).first() if counted else None
     for at, task in enumerate(tasks):
         column = published.columns[task.name]
         column.confirm({status: int(row[f"{at}:{status}"]) if row is not None else 0 for status in column.meant})

@@ -107,7 +107,15 @@ def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions, prompts: b
     Args:
         prompts: show one prompt of each column, with the texts of the row that it is about.
     """
-    prepared = prepare(spark, job, options=options)
+    prepared = prepare(spark, job, options=options, keeps=True)
+    try:
+        return _planned(spark, prepared, prompts=prompts)
+    finally:
+        prepared.release()
+
+
+def _planned(spark: SparkSession, prepared: Prepared, *, prompts: bool) -> Plan:
+    job = prepared.job
     max_rows = prepared.job.limits.max_rows
     asked = cells_.questions(prepared.cells, max_rows=max_rows)
     distinct = {row["task"]: int(row["count"]) for row in asked.groupBy("task").count().collect()}

@@ -1,21 +1,21 @@
 """What is known before the first question is asked: every cell's state, the model, the questions left."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import cells as cells_
-from jobs import quiet
+from jobs import lake, quiet
 from jobs.asking import Cluster, Model, ready_model
 from jobs.cells import CellFrame
 from jobs.looks import rules_of
 from jobs.source import Scope, check_keys, open_scope
 from jobs.store import Store, answers_by_question, settled, store_of
 from schemas.canonical import declared, digest
-from schemas.errors import JobFileError
+from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 from schemas.secrets import without_secrets
@@ -23,6 +23,7 @@ from schemas.tables import BUCKETS
 from schemas.tasks import AnyTask
 
 RUNS_LOOKED_AT = 50
+SMALL_SHARE = 0.1  # of the cells in scope: fewer are looked up by themselves instead of among all
 VALUE_FIELDS = ("labels", "options", "domain", "examples")
 INPUT_FIELDS = ("from", "context", "left", "right")
 # tokens/s of one replica before any run was measured: the embedded model on two cores, an 8B model on a large GPU
@@ -57,16 +58,33 @@ class Prepared:
         return sum(n for states in columns for state, n in states.items() if state.startswith(prefixes))
 
     @property
+    def to_do(self) -> int:
+        """How many cells have something to ask or to write."""
+        return self.count(cells_.TO_ASK, *cells_.WRITTEN_STATES)
+
+    @property
     def writes(self) -> bool:
         """Whether a run would have anything to ask or to write."""
-        return self.count(cells_.TO_ASK, *cells_.WRITTEN_STATES) > 0
+        return self.to_do > 0
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the cells to do are few of all in scope."""
+        return self.to_do < SMALL_SHARE * self.rows * len(self.tasks)
+
+    def release(self) -> None:
+        """Forget the rows that were kept in memory."""
+        self.cells.rows.unpersist()
 
 
-def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions, looks: bool = False) -> Prepared:
+def prepare(
+    spark: SparkSession, job: EnrichJob, *, options: RunOptions, looks: bool = False, keeps: bool = False
+) -> Prepared:
     """Pin the source, check it, and find every cell's state. No engine starts and nothing is written.
 
     Args:
         looks: test what people judged since the last run, and put the test on record.
+        keeps: keep the rows to do in memory, where they are few; the caller releases them.
 
     Raises:
         BurnishError: whatever would make a run fail for its job file, its environment or its data.
@@ -84,9 +102,27 @@ def prepare(spark: SparkSession, job: EnrichJob, *, options: RunOptions, looks: 
     states = cells_.states(cells) if before is None else before
     rows = sum(next(iter(states.values())).values())
     prepared = Prepared(scope.job, options, model, store, cells, states, rows, is_known=before is not None)
-    if prepared.writes:
+    return _checked(spark, prepared, keeps=keeps) if prepared.writes else prepared
+
+
+def _checked(spark: SparkSession, prepared: Prepared, *, keeps: bool) -> Prepared:
+    """Check the keys, and narrow the cells to the rows to do where these are few: the others are looked at once."""
+    scope = prepared.cells.scope
+    if not prepared.is_small:
         check_keys(scope)
-    return prepared
+        return prepared
+    partitions = lake.partition_columns(spark, prepared.job.target_place) if prepared.job.is_in_place else ()
+    # a column that is written may take a row into another partition
+    lasting = tuple(name for name in partitions if name not in {task.name for task in prepared.tasks})
+    found = replace(prepared, cells=prepared.cells.to_do_only(partitions=lasting))
+    if keeps:
+        found.cells.rows.persist()
+    try:
+        check_keys(scope, of=found.cells.rows)
+    except DataContractError:
+        found.release()
+        raise
+    return found
 
 
 def to_ask(spark: SparkSession, prepared: Prepared) -> DataFrame:

@@ -45,7 +45,6 @@ from udfs.standing import app_name
 
 QUESTIONS_PER_FILE = 500_000
 ONE_WAVE_TOKENS = 3_000
-SMALL_SHARE = 0.1  # of the cells in scope; fewer look up their own answers instead of ranking all
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def run(spark: SparkSession, job: EnrichJob, *, options: RunOptions) -> RunResul
         BurnishError: with the exit code that schedulers see; what was answered is kept.
     """
     night = Night.begin(spark, job, options)
-    with in_run(night.run_id), interruptible(night), night.recorded():
+    with in_run(night.run_id), interruptible(night), night.kept(), night.recorded():
         night.tell("run started", cells_to_ask=night.prepared.count(cells_.TO_ASK))
         if night.prepared.writes:
             if not options.publish_only:
@@ -111,10 +110,14 @@ class Night:
     def begin(cls, spark: SparkSession, job: EnrichJob, options: RunOptions) -> "Night":
         """Check everything that can be checked before an engine starts."""
         started, began = datetime.now(UTC), time.monotonic()
-        prepared = prepare(spark, job, options=options, looks=True)
-        refuse_reasking(spark, prepared)
+        prepared = prepare(spark, job, options=options, looks=True, keeps=True)
+        try:
+            refuse_reasking(spark, prepared)
+            gone = 0 if prepared.is_known else count_leavers(spark, prepared.cells.scope)
+        except BaseException:
+            prepared.release()
+            raise
         run_id = f"{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-        gone = 0 if prepared.is_known else count_leavers(spark, prepared.cells.scope)
         return cls(spark, prepared, job, run_id, started, began, gone=gone)
 
     def ask(self) -> None:
@@ -182,10 +185,13 @@ class Night:
         """Write what is answered so far into the target."""
         self.check_interrupt()
         prepared, follows = self.prepared, self.published is not None and self.published.writes
-        staged = prepared.count(cells_.TO_ASK, *cells_.WRITTEN_STATES)
-        is_small = staged < SMALL_SHARE * prepared.rows * len(prepared.tasks)
         turn = Turn(
-            self.run_id, interim=interim, follows=follows, cells=staged, is_small=is_small, check=self.keeper.check
+            self.run_id,
+            interim=interim,
+            follows=follows,
+            cells=prepared.to_do,
+            is_small=prepared.is_small,
+            check=self.keeper.check,
         )
         try:
             found = publish(self.spark, self.prepared.cells, prepared.store, turn=turn)
@@ -212,6 +218,14 @@ class Night:
             problem = Interrupted("stopped by a signal; nothing half was published", hint="the same command continues")
             problem.exit_code = 128 + self.interrupted
             raise problem
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Forget at the end, whatever the end, the rows that were kept in memory."""
+        try:
+            yield
+        finally:
+            self.prepared.release()
 
     @contextmanager
     def recorded(self) -> Iterator[None]:

@@ -239,25 +239,32 @@ def _beside_target(rows: DataFrame, target: DataFrame, job: EnrichJob) -> DataFr
     return rows.join(right, matched, "left").drop(*[f"{TARGET}key{at}" for at in range(len(job.key))])
 
 
-def check_keys(scope: Scope) -> int:
-    """Count the rows in scope and refuse null or repeated keys.
+def check_keys(scope: Scope, *, of: DataFrame | None = None) -> None:
+    """Refuse null or repeated keys.
 
     Where the scope is narrowed and the MERGE would meet all of the table, a twin out of scope counts too.
+
+    Args:
+        of: the rows that will be written, where they are few; others' keys are not looked at.
 
     Raises:
         DataContractError: with how many keys are null or repeated.
     """
     names = [lake.col(name).alias(f"k{at}") for at, name in enumerate(scope.job.key)]
-    keys = scope.rows.select(*names)
-    if scope.is_narrowed and scope.job.is_in_place:
+    keys = everything = scope.rows.select(*names)
+    is_part = scope.is_narrowed and scope.job.is_in_place
+    if is_part:
         source = Place(table=scope.job.source.table, path=scope.job.source.path)
         everything = lake.read(scope.rows.sparkSession, source, version=scope.version).select(*names)
+    if of is not None:
+        keys = of.select(*names)
+    if is_part or of is not None:
         keys = everything.join(keys, keys.columns, "left_semi").unionAll(keys.where(_any_null(keys)))
     counted = keys.groupBy(*keys.columns).agg(F.count("*").alias("n"), F.first(_any_null(keys)).alias("null"))
     row = counted.agg(
-        F.sum("n"), F.sum(F.when(F.col("null"), F.col("n"))), F.sum(F.when((F.col("n") > 1) & ~F.col("null"), 1))
+        F.sum(F.when(F.col("null"), F.col("n"))), F.sum(F.when((F.col("n") > 1) & ~F.col("null"), 1))
     ).first()
-    rows, nulls, repeated = (int(value or 0) for value in row or (0, 0, 0))
+    nulls, repeated = (int(value or 0) for value in row or (0, 0))
     if nulls or repeated:
         found = " and ".join(
             text
@@ -268,7 +275,6 @@ def check_keys(scope: Scope) -> int:
             f"{scope.job.source.text} has {found} in ({', '.join(scope.job.key)})",
             hint="a MERGE needs each row named once: add a column to `key`, or narrow the source with `where`",
         )
-    return rows
 
 
 def _any_null(keys: DataFrame) -> Column:

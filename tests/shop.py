@@ -89,6 +89,7 @@ class Shop:
         for name, column in result.columns.items():
             assert sum(column["statuses"].values()) == result.prepared.rows, (name, column)
             assert min(column["statuses"].values()) >= 0, (name, column)
+        assert self.spark._jsparkSession.sharedState().cacheManager().isEmpty(), "rows stay in memory"
         return result
 
     def frame(self, job: EnrichJob | None = None) -> DataFrame:

@@ -88,6 +88,12 @@ def test_keys_must_name_each_row_once(shop: Shop) -> None:
     refused(shop, DataContractError, "1 repeated keys", TOPIC, target={"path": target})
     narrow = shop.job(TOPIC, source={"path": shop.path, "where": "id = 2"}, target={"path": target})
     assert counts(shop.run(narrow), "topic") == {"accepted": 1}
+    # where there is little to do, of what is to do
+    shop.write([(at, f"text {at}") for at in range(40)], DDL)
+    assert shop.run(shop.job(TOPIC)).complete
+    shop.endpoint.taken()
+    shop.write([(7, "twin"), (None, "nobody")], DDL, mode="append", options={"mergeSchema": "true"})
+    refused(shop, DataContractError, "1 rows with a null key and 1 repeated keys", TOPIC)
 
 
 def test_a_twin_out_of_scope_is_found_where_the_merge_would_meet_it(shop: Shop) -> None:

@@ -1,6 +1,7 @@
 """Where answers are written: separate targets, odd names, windows, limits, partitions."""
 
 import json
+import shutil
 import time
 from datetime import UTC, datetime
 from io import StringIO
@@ -19,7 +20,7 @@ from schemas.errors import DataContractError
 from schemas.job import Place
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked
-from tests.shop import TOPIC, Shop, column, counts, setting
+from tests.shop import TOPIC, Shop, column, counts, once, setting
 
 DDL = "id long, text string, at timestamp"
 
@@ -223,7 +224,7 @@ def test_interim_publishes_write_whole_rows_only(shop: Shop) -> None:
 
 
 def test_no_file_of_an_untouched_partition_is_rewritten(shop: Shop) -> None:
-    rows = [(at, f"text {at}", f"p{at % 4}") for at in range(8)]
+    rows = [(at, f"text {at}", f"p{at % 4}" if at % 4 else None) for at in range(40)]
     shop.write(rows, "id long, text string, part string", partitions=["part"])
     job = shop.job(TOPIC)
     shop.run(job)
@@ -243,3 +244,38 @@ def test_no_file_of_an_untouched_partition_is_rewritten(shop: Shop) -> None:
     assert (result.progress.questions, shop.rows()[2]["topic"]) == (1, "refund")
     assert {part for part in after if after[part] != touched[part]} == {"part=p2"}
     assert {part for part in after if after[part] != before[part]} == {"part=p2"}
+    # nor is one read when it is published: it may be away meanwhile
+    shop.sql("UPDATE {t} SET text = 'delivery' WHERE id IN (2, 4)")
+    away = Path(shop.path, "part=p3")
+    shop.endpoint.script = once(lambda: away.rename(shop.folder / "away"))
+    assert shop.run(job).columns["topic"]["statuses"]["accepted"] == 40
+    shutil.move(shop.folder / "away", away)
+    rows_now = shop.rows()
+    assert [rows_now[key]["topic"] for key in (2, 4, 3)] == ["delivery", "delivery", "other"]
+    told = lake.delta_table(shop.spark, Place(path=shop.path)).history(1).select("operationParameters").first()[0]
+    assert "p2" not in told["predicate"]
+
+
+def test_a_row_that_leaves_its_partition_under_way_waits(shop: Shop) -> None:
+    shop.write([(at, f"text {at}", at % 4) for at in range(40)], "id long, text string, part int", partitions=["part"])
+    job = shop.job(TOPIC)
+    assert shop.run(job).complete
+    shop.sql("UPDATE {t} SET text = 'refund' WHERE id IN (1, 2)")
+    shop.endpoint.script = once(lambda: shop.sql("UPDATE {t} SET part = 7 WHERE id = 2"))
+    result = shop.run(job)
+    assert (result.columns["topic"]["changed_under_way"], shop.rows()[1]["topic"]) == (1, "refund")
+    assert shop.run(job).complete
+    assert shop.rows()[2]["topic"] == "refund"
+
+
+def test_a_partition_may_be_what_is_cleaned(shop: Shop) -> None:
+    shop.write([(at, f"p{at % 4}") for at in range(40)], "id long, part string", partitions=["part"])
+    job = shop.job({"task": "clean", "name": "part", "rules": "lower case"})
+    assert counts(shop.run(job), "part") == {"unchanged": 40}
+    shop.write([(40, "P1"), (41, "P9")], "id long, part string", mode="append", options={"mergeSchema": "true"})
+    result = shop.run(job)
+    assert (counts(result, "part"), result.columns["part"]["changed_under_way"]) == (
+        {"accepted": 2, "unchanged": 40},
+        0,
+    )
+    assert column(shop.rows(), "part", [40, 41]) == ["p1", "p9"]
