@@ -15,8 +15,8 @@ what they are made of, and makes of the cells to do one struct each: task (int),
 old_meta, reference, said, was (the status on record).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -27,7 +27,7 @@ from jobs.acceptance import Rule, plain_rules
 from jobs.chosen import identity, is_by_another
 from jobs.columns import broken_rule
 from jobs.source import TARGET, Scope, one_column
-from jobs.texts import canonical, input_hash, is_blank, text_of, type_tag, value_hash
+from jobs.texts import canonical, input_hash, is_blank, one_of, text_of, type_tag, value_hash
 from schemas.errors import PERMANENT_ROW_CODES, DataContractError
 from schemas.options import RunOptions
 from schemas.tables import HOLDING_NOTES, META_DDL
@@ -39,6 +39,8 @@ RECORDED = (
     "raw_score", "label_mass", "promise",
 )  # fmt: skip
 WRITTEN_STATES = ("redecide", "reference", "person", "kept", "skip")
+TO_DO = (TO_ASK, *WRITTEN_STATES)
+MOST_PARTITIONS = 100  # that a condition names
 NOT_ASKED = ("reference", "person")  # notes of values that no model gave
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 SAME_CONFIDENCE = 1e-9
@@ -49,7 +51,7 @@ ANSWERED = ("accepted", "unchanged", "review")
 class CellFrame:
     """The scope's rows with a state per task; `structs` say all of a cell, which few rows are asked for.
 
-    `partitions`: columns that the table filled in place is partitioned by, where the rows are those to do alone.
+    `partitions`: where the rows are those to do alone, the values, as texts, that some columns have in all of them.
     """
 
     scope: Scope
@@ -59,7 +61,7 @@ class CellFrame:
     rules: Mapping[str, Rule]
     options: RunOptions
     comparable: Mapping[str, frozenset[str]] | None = None
-    partitions: tuple[str, ...] = ()
+    partitions: Mapping[str, frozenset[str | None]] = field(default_factory=dict)
 
     def alone(self, at: int) -> "CellFrame":
         """The same with one column only, at place 0: a question about it then joins nothing for the others."""
@@ -67,13 +69,19 @@ class CellFrame:
         spark, known = self.rows.sparkSession, self.comparable
         return with_cells(spark, scope, self.fingerprints, self.options, comparable=known, rules=self.rules)
 
-    def to_do_only(self, *, partitions: tuple[str, ...] = ()) -> "CellFrame":
-        """The same with only the rows that have something to ask or to write, and the columns that this takes."""
-        names = {*self.scope.job.key, *partitions}
+    def to_do_only(self, partitions: Mapping[str, frozenset[str | None]]) -> "CellFrame":
+        """The same with only the rows that have something to ask or to write, and the columns that this takes.
+
+        Args:
+            partitions: by column, the values of the partitions that hold all of these rows.
+        """
+        names = set(self.scope.job.key)
         for task in self.scope.tasks:
             names |= {*task.inputs, task.name, *task.written, *(TARGET + name for name in (task.name, *task.written))}
         there = set(self.scope.rows.columns)
-        rows = self.rows.where(_has_cell(self, (TO_ASK, *WRITTEN_STATES)))
+        rows = self.rows.where(_has_cell(self, TO_DO))
+        for condition in within(partitions):
+            rows = rows.where(condition)
         kept = [lake.col(name) for name in rows.columns if name in names or name not in there]
         return replace(self, rows=rows.select(*kept), partitions=partitions)
 
@@ -371,13 +379,39 @@ def input_texts(cells: CellFrame) -> Column:
 
 def states(cells: CellFrame) -> dict[str, dict[str, int]]:
     """Count the scope's cells per column and state, in one pass and without a row leaving the executors."""
+    return counted(cells, ())[0]
+
+
+def counted(
+    cells: CellFrame, partitions: Sequence[str]
+) -> tuple[dict[str, dict[str, int]], dict[str, frozenset[str | None]]]:
+    """Count as `states` does, and return which values the columns of a partitioned table have in rows to do, too.
+
+    A column of more values than a condition should name is left out.
+    """
     names = [task.name for task in cells.scope.tasks]
-    combinations = cells.rows.groupBy(*[f"_state{at}" for at in range(len(names))]).count().collect()
+    values = F.struct(*[lake.col(name).cast("string").alias(f"p{at}") for at, name in enumerate(partitions)])
+    held = F.collect_set(F.when(_has_cell(cells, TO_DO), values)) if partitions else F.array()
+    groups = cells.rows.groupBy(*[f"_state{at}" for at in range(len(names))])
     counts: dict[str, dict[str, int]] = {name: {} for name in names}
-    for row in combinations:
+    found: dict[str, set[str | None]] = {name: set() for name in partitions}
+    for row in groups.agg(F.count("*").alias("count"), held.alias("held")).collect():
         for at, name in enumerate(names):
             counts[name][row[at]] = counts[name].get(row[at], 0) + int(row["count"])
-    return counts
+        for one in row["held"]:
+            for at, name in enumerate(partitions):
+                found[name].add(one[at])
+    return counts, {name: frozenset(one) for name, one in found.items() if len(one) <= MOST_PARTITIONS}
+
+
+def within(partitions: Mapping[str, frozenset[str | None]], *, of: str | None = None) -> list[Column]:
+    """Conditions that leave no other partitions than these: the others' files are not read."""
+    found = []
+    for name, values in partitions.items():
+        column = lake.col(name, of=of)
+        there = one_of(column.cast("string"), (value for value in values if value is not None))
+        found.append(there | column.isNull() if None in values else there)
+    return found
 
 
 def to_do(cells: CellFrame, *, prefixes: tuple[str, ...]) -> DataFrame:

@@ -8,13 +8,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs import lake
-from jobs.cells import CellFrame
-from jobs.texts import input_hash, one_of, text_of, type_tag, value_hash
+from jobs.cells import CellFrame, within
+from jobs.texts import input_hash, text_of, type_tag, value_hash
 from schemas.job import EnrichJob
 from schemas.tables import META_DDL, META_FIELDS
 from schemas.tasks import AnyTask
 
-MOST_PARTITIONS = 100  # that a condition names
 KEPT_META = ("pending", "kept")  # these change the status and leave everything else as it was
 
 
@@ -27,32 +26,14 @@ def merge(spark: SparkSession, staged: DataFrame, cells: CellFrame, *, run_id: s
     staged = staged.where(reduce(lambda left, right: left | right, writes))
     # no key in scope is null (see jobs.source.check_keys), and plain equality joins at half the cost of <=>
     same = [lake.col(name, of="t") == F.col(f"s.k{at}") for at, name in enumerate(job.key)]
-    on = reduce(lambda left, right: left & right, (*same, *within(cells, of="t")))
+    # Others' partitions are not read, nor does the MERGE conflict with those who write them. A row that has left its
+    # partition meanwhile has changed under way, and waits for the next run.
+    on = reduce(lambda left, right: left & right, (*same, *within(cells.partitions, of="t")))
     builder = target.alias("t").merge(staged.alias("s"), on)
     builder = builder.whenMatchedUpdate(condition=writer.any_guard(), set=writer.updates())
     if not job.is_in_place:
         builder = builder.whenNotMatchedInsert(values=writer.inserts())
     builder.execute()
-
-
-def within(cells: CellFrame, *, of: str | None = None) -> list[Column]:
-    """The partitions that hold the rows to do, where they are known and few, as conditions on the target.
-
-    Others are neither read by a MERGE, nor does it conflict with those who write them. A row that has left its
-    partition meanwhile has changed under way, and waits for the next run.
-    """
-    texts = [lake.col(name).cast("string") for name in cells.partitions]
-    if not texts:
-        return []
-    values = cells.rows.select(*texts).distinct().limit(MOST_PARTITIONS + 1).collect()
-    if len(values) > MOST_PARTITIONS:
-        return []
-    found = []
-    for at, name in enumerate(cells.partitions):
-        column, held = lake.col(name, of=of), {row[at] for row in values}
-        there = one_of(column.cast("string"), held - {None})
-        found.append(there | column.isNull() if None in held else there)
-    return found
 
 
 class _Writer:

@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.acceptance import CARRIED, PROMISED
-from jobs.cells import NOT_ASKED, CellFrame
-from jobs.merge import KEPT_META, within
+from jobs.cells import NOT_ASKED, CellFrame, within
+from jobs.merge import KEPT_META
 
 
 @dataclass
@@ -138,7 +138,7 @@ def confirm(spark: SparkSession, published: Published, cells: CellFrame, *, run_
             is_there = (meta["published_run"] == run_id) & (meta["status"] == status)
             counted.append(F.count_if(is_there).alias(f"{at}:{status}"))
     there = lake.read(spark, cells.scope.job.target_place)
-    for condition in within(cells):
+    for condition in within(cells.partitions):
         there = there.where(condition)
     row = there.select(*counted).first() if counted else None
     for at, task in enumerate(tasks):

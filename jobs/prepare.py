@@ -1,6 +1,7 @@
 """What is known before the first question is asked: every cell's state, the model, the questions left."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from jobs.asking import Cluster, Model, ready_model
 from jobs.cells import CellFrame
 from jobs.looks import rules_of
 from jobs.source import Scope, check_keys, open_scope
-from jobs.store import Store, answers_by_question, settled, store_of
+from jobs.store import FEW_CELLS, Store, answers_by_question, settled, store_of
 from schemas.canonical import declared, digest
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
@@ -60,7 +61,7 @@ class Prepared:
     @property
     def to_do(self) -> int:
         """How many cells have something to ask or to write."""
-        return self.count(cells_.TO_ASK, *cells_.WRITTEN_STATES)
+        return self.count(*cells_.TO_DO)
 
     @property
     def writes(self) -> bool:
@@ -99,26 +100,34 @@ def prepare(
     rules = rules_of(spark, store, scope.job, fingerprints, looks=looks)
     cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known, rules=rules)
     before = quiet.states_before(spark, scope, fingerprints, options, store)
-    states = cells_.states(cells) if before is None else before
+    partitions = _partitions(spark, scope) if keeps else ()
+    states, held = cells_.counted(cells, partitions) if before is None else (before, {})
     rows = sum(next(iter(states.values())).values())
     prepared = Prepared(scope.job, options, model, store, cells, states, rows, is_known=before is not None)
-    return _checked(spark, prepared, keeps=keeps) if prepared.writes else prepared
+    return _checked(prepared, held, keeps=keeps) if prepared.writes else prepared
 
 
-def _checked(spark: SparkSession, prepared: Prepared, *, keeps: bool) -> Prepared:
+def _partitions(spark: SparkSession, scope: Scope) -> tuple[str, ...]:
+    """The columns that a table filled in place is partitioned by; one that is written may move a row."""
+    if not scope.job.is_in_place:
+        return ()
+    written = {task.name for task in scope.tasks}
+    return tuple(name for name in lake.partition_columns(spark, scope.job.target_place) if name not in written)
+
+
+def _checked(prepared: Prepared, partitions: Mapping[str, frozenset[str | None]], *, keeps: bool) -> Prepared:
     """Check the keys, and narrow the cells to the rows to do where these are few: the others are looked at once."""
     scope = prepared.cells.scope
     if not prepared.is_small:
         check_keys(scope)
         return prepared
-    partitions = lake.partition_columns(spark, prepared.job.target_place) if prepared.job.is_in_place else ()
-    # a column that is written may take a row into another partition
-    lasting = tuple(name for name in partitions if name not in {task.name for task in prepared.tasks})
-    found = replace(prepared, cells=prepared.cells.to_do_only(partitions=lasting))
+    found = replace(prepared, cells=prepared.cells.to_do_only(partitions))
     if keeps:
         found.cells.rows.persist()
+    rows = found.cells.rows
     try:
-        check_keys(scope, of=found.cells.rows)
+        # how few they are the planner cannot know before it has them
+        check_keys(scope, of=F.broadcast(rows) if prepared.to_do <= FEW_CELLS else rows)
     except DataContractError:
         found.release()
         raise

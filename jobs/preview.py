@@ -130,7 +130,7 @@ def _numbered(spark: SparkSession, scope: Scope, rows: int) -> DataFrame:
 
 
 def _joined(cells: CellFrame, answers: DataFrame) -> DataFrame:
-    wanted = cells_.to_do(cells, prefixes=(cells_.TO_ASK, *cells_.WRITTEN_STATES))
+    wanted = cells_.to_do(cells, prefixes=cells_.TO_DO)
     judged = judge(wanted, answers, cells)
     gathered = judged.groupBy("k0").agg(
         *[

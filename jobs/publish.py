@@ -67,7 +67,7 @@ def publish(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) 
 
 def stage(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) -> DataFrame:
     """Write the judged cells, one row per key, to the store's `staged` table and return it read back."""
-    wanted = cells_.to_do(cells, prefixes=(cells_.TO_ASK, *cells_.WRITTEN_STATES))
+    wanted = cells_.to_do(cells, prefixes=cells_.TO_DO)
     if turn.follows:
         wanted = _with_rows(wanted, _written_rows(spark, cells, run_id=turn.run_id), cells, how="left_anti")
     fingerprints = sorted(set(cells.fingerprints.values()))
