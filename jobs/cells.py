@@ -15,8 +15,8 @@ what they are made of, and makes of the cells to do one struct each: task (int),
 old_meta, reference, said, was (the status on record).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -27,7 +27,7 @@ from jobs.acceptance import Rule, plain_rules
 from jobs.chosen import identity, is_by_another
 from jobs.columns import broken_rule
 from jobs.source import TARGET, Scope, one_column
-from jobs.texts import canonical, input_hash, is_blank, one_of, text_of, type_tag, value_hash
+from jobs.texts import canonical, input_hash, is_blank, text_of, type_tag, value_hash
 from schemas.errors import PERMANENT_ROW_CODES, DataContractError
 from schemas.options import RunOptions
 from schemas.tables import HOLDING_NOTES, META_DDL
@@ -40,7 +40,6 @@ RECORDED = (
 )  # fmt: skip
 WRITTEN_STATES = ("redecide", "reference", "person", "kept", "skip")
 TO_DO = (TO_ASK, *WRITTEN_STATES)
-MOST_PARTITIONS = 100  # that a condition names
 NOT_ASKED = ("reference", "person")  # notes of values that no model gave
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 SAME_CONFIDENCE = 1e-9
@@ -69,28 +68,12 @@ class CellFrame:
         spark, known = self.rows.sparkSession, self.comparable
         return with_cells(spark, scope, self.fingerprints, self.options, comparable=known, rules=self.rules)
 
-    def to_do_only(self, partitions: Mapping[str, frozenset[str | None]]) -> "CellFrame":
-        """The same with only the rows that have something to ask or to write, and the columns that this takes.
-
-        Args:
-            partitions: by column, the values of the partitions that hold all of these rows.
-        """
-        names = set(self.scope.job.key)
-        for task in self.scope.tasks:
-            names |= {*task.inputs, task.name, *task.written, *(TARGET + name for name in (task.name, *task.written))}
-        there = set(self.scope.rows.columns)
-        rows = self.rows.where(_has_cell(self, TO_DO))
-        for condition in within(partitions):
-            rows = rows.where(condition)
-        kept = [lake.col(name) for name in rows.columns if name in names or name not in there]
-        return replace(self, rows=rows.select(*kept), partitions=partitions)
-
     def scored_as(self, name: str) -> str:
         """What a column's scores are known by: its fingerprint, and the score where it is not the usual one."""
         return identity(self.fingerprints[name], next(task for task in self.scope.tasks if task.name == name))
 
 
-class _View:
+class View:
     """One task's columns as they stand in the scope's rows."""
 
     def __init__(self, scope: Scope, task: AnyTask, at: int, *, comparable: frozenset[str] = frozenset()) -> None:
@@ -174,7 +157,7 @@ def with_cells(
     """
     rules = plain_rules(scope.job) if rules is None else rules
     rows = scope.rows
-    views: list[_View] = []
+    views: list[View] = []
     structs: list[Column] = []
     read: dict[str, Column] = {}
     decided: dict[str, Column] = {}
@@ -182,7 +165,7 @@ def with_cells(
         reference = F.lit(None).cast("string")
         if isinstance(task, Impute) and task.reference is not None:
             rows, reference = _with_reference(spark, rows, task, at)
-        view = _View(scope, task, at, comparable=(comparable or {}).get(task.name, frozenset()))
+        view = View(scope, task, at, comparable=(comparable or {}).get(task.name, frozenset()))
         read |= view.columns(fingerprints[task.name])
         decided[f"_state{at}"] = _state(view, fingerprints[task.name], reference, rules[task.name], options)
         structs.append(_struct(view, reference))
@@ -195,7 +178,7 @@ def with_cells(
     return CellFrame(scope, fingerprints, rows.withColumns(decided), tuple(structs), rules, options, comparable)
 
 
-def _struct(view: _View, reference: Column) -> Column:
+def _struct(view: View, reference: Column) -> Column:
     hashed, state = F.col(f"_hash{view.at}"), F.col(f"_state{view.at}")
     return F.struct(
         F.lit(view.at).alias("task"),
@@ -213,7 +196,7 @@ def _struct(view: _View, reference: Column) -> Column:
     )
 
 
-def _state(view: _View, fingerprint: str, reference: Column, rule: Rule, options: RunOptions) -> Column:
+def _state(view: View, fingerprint: str, reference: Column, rule: Rule, options: RunOptions) -> Column:
     task, meta = view.task, view.meta
     status, hashed = meta["status"], F.col(f"_hash{view.at}")
     edited = F.coalesce(meta["value_hash"] != F.col(f"_value{view.at}"), F.lit(False))
@@ -256,14 +239,14 @@ def said_note(said: Column) -> Column:
     return F.concat(F.lit("said:"), F.substring(F.sha2(said, 256), 1, 16))
 
 
-def _asked(view: _View, fingerprint: str) -> Column:
+def _asked(view: View, fingerprint: str) -> Column:
     """The question whose answer a cell holds, or would be asked: one that is written in place has other inputs now."""
     hashed, question = F.col(f"_hash{view.at}"), view.meta["question_id"]
     stands = (view.meta["inputs_after"] == hashed) & (view.meta["fingerprint"] == fingerprint)
     return F.when(F.coalesce(stands, F.lit(False)), question).otherwise(hashed)
 
 
-def _inputs_hash(view: _View) -> Column:
+def _inputs_hash(view: View) -> Column:
     return F.sha2(canonical(view.texts, view.tags), 256)
 
 
@@ -271,7 +254,7 @@ def _done_or(name: str, status: Column) -> Column:
     return F.when(status == name, F.lit(f"done:{name}")).otherwise(F.lit(name))
 
 
-def _promise_moves(view: _View, rule: Rule) -> Column:
+def _promise_moves(view: View, rule: Rule) -> Column:
     """Whether another promise than on record is made now of a model's answer that a person found right."""
     framed, proposed = F.col(f"_framed{view.at}"), view.proposed()
     scores = (view.meta["raw_score"], view.meta["label_mass"], proposed)
@@ -280,7 +263,7 @@ def _promise_moves(view: _View, rule: Rule) -> Column:
     return F.coalesce(scored & ~view.meta["promise"].eqNullSafe(now), F.lit(False))
 
 
-def _flips(view: _View, rule: Rule) -> Column:
+def _flips(view: View, rule: Rule) -> Column:
     """Whether the acceptance declared now decides otherwise than the one on record, or another score is chosen."""
     notes = F.coalesce(view.meta["notes"], F.array().cast("array<string>"))
     held_back = holds_back(notes)
@@ -342,10 +325,10 @@ def _with_reference(spark: SparkSession, rows: DataFrame, task: Impute, at: int)
     return joined, F.col(f"_ref{at}")
 
 
-def _only(cells: CellFrame) -> tuple[AnyTask, _View]:
+def _only(cells: CellFrame) -> tuple[AnyTask, View]:
     """The task of cells of one column, and its view."""
     (task,) = cells.scope.tasks
-    return task, _View(cells.scope, task, 0)
+    return task, View(cells.scope, task, 0)
 
 
 def proposed_text(cells: CellFrame) -> Column:
@@ -375,96 +358,3 @@ def inputs_hash(cells: CellFrame) -> Column:
 def input_texts(cells: CellFrame) -> Column:
     """What a question about each row shows, as an array of texts."""
     return F.array(*_only(cells)[1].texts)
-
-
-def states(cells: CellFrame) -> dict[str, dict[str, int]]:
-    """Count the scope's cells per column and state, in one pass and without a row leaving the executors."""
-    return counted(cells, ())[0]
-
-
-def counted(
-    cells: CellFrame, partitions: Sequence[str]
-) -> tuple[dict[str, dict[str, int]], dict[str, frozenset[str | None]]]:
-    """Count as `states` does, and return which values the columns of a partitioned table have in rows to do, too.
-
-    A column of more values than a condition should name is left out.
-    """
-    names = [task.name for task in cells.scope.tasks]
-    values = F.struct(*[lake.col(name).cast("string").alias(f"p{at}") for at, name in enumerate(partitions)])
-    held = F.collect_set(F.when(_has_cell(cells, TO_DO), values)) if partitions else F.array()
-    groups = cells.rows.groupBy(*[f"_state{at}" for at in range(len(names))])
-    counts: dict[str, dict[str, int]] = {name: {} for name in names}
-    found: dict[str, set[str | None]] = {name: set() for name in partitions}
-    for row in groups.agg(F.count("*").alias("count"), held.alias("held")).collect():
-        for at, name in enumerate(names):
-            counts[name][row[at]] = counts[name].get(row[at], 0) + int(row["count"])
-        for one in row["held"]:
-            for at, name in enumerate(partitions):
-                found[name].add(one[at])
-    return counts, {name: frozenset(one) for name, one in found.items() if len(one) <= MOST_PARTITIONS}
-
-
-def within(partitions: Mapping[str, frozenset[str | None]], *, of: str | None = None) -> list[Column]:
-    """Conditions that leave no other partitions than these: the others' files are not read."""
-    found = []
-    for name, values in partitions.items():
-        column = lake.col(name, of=of)
-        there = one_of(column.cast("string"), (value for value in values if value is not None))
-        found.append(there | column.isNull() if None in values else there)
-    return found
-
-
-def to_do(cells: CellFrame, *, prefixes: tuple[str, ...]) -> DataFrame:
-    """Return one row per cell whose state begins with one of these words: the key columns `k0`…, then the cell."""
-    keys = [lake.col(name).alias(f"k{at}") for at, name in enumerate(cells.scope.job.key)]
-    rows = cells.rows.where(_has_cell(cells, prefixes))
-    each = F.explode(F.array(*cells.structs)) if len(cells.structs) > 1 else cells.structs[0]
-    exploded = rows.select(*keys, each.alias("cell"))
-    found = exploded.select(*[f"k{at}" for at in range(len(keys))], "cell.*")
-    return found.where(_begins(F.col("state"), prefixes))
-
-
-def _has_cell(cells: CellFrame, prefixes: tuple[str, ...]) -> Column:
-    """Whether any cell's state begins so: asked first, that rows with nothing to do cost no more than their state."""
-    found = F.lit(False)
-    for at in range(len(cells.scope.tasks)):
-        found = found | _begins(F.col(f"_state{at}"), prefixes)
-    return found
-
-
-def _begins(state: Column, prefixes: tuple[str, ...]) -> Column:
-    found = F.lit(False)
-    for prefix in prefixes:
-        found = found | state.startswith(prefix)
-    return found
-
-
-def questions(cells: CellFrame, *, max_rows: int | None = None) -> DataFrame:
-    """Return the distinct questions of cells to ask: task (name), fingerprint, question_id, inputs.
-
-    Args:
-        max_rows: take only the first so many rows, by key, that have something to ask.
-    """
-    parts = []
-    for at, task in enumerate(cells.scope.tasks):
-        view = _View(cells.scope, task, at)
-        parts.append(
-            F.struct(
-                F.col(f"_state{at}").alias("state"),
-                F.lit(task.name).alias("task"),
-                F.lit(cells.fingerprints[task.name]).alias("fingerprint"),
-                F.col(f"_hash{at}").alias("question_id"),
-                F.array(*view.texts).alias("inputs"),
-            )
-        )
-    rows = cells.rows.where(_has_cell(cells, (TO_ASK,)))
-    if max_rows is not None:
-        # what failed before comes last: a few rows that never get an answer must not hold up the others
-        failed = F.lit(True)
-        for at in range(len(cells.scope.tasks)):
-            failed = failed & (~F.col(f"_state{at}").startswith(TO_ASK) | (F.col(f"_state{at}") == "ask:failed"))
-        keys = [lake.col(name) for name in cells.scope.job.key]
-        rows = rows.orderBy(failed, *keys).limit(max_rows)
-    exploded = rows.select(F.explode(F.array(*parts)).alias("q")).select("q.*")
-    exploded = exploded.where(F.col("state").startswith(TO_ASK)).drop("state")
-    return exploded.dropDuplicates(["question_id"])

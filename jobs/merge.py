@@ -8,8 +8,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from jobs import lake
-from jobs.cells import CellFrame, within
+from jobs.cells import CellFrame
 from jobs.texts import input_hash, text_of, type_tag, value_hash
+from jobs.to_do import within
 from schemas.job import EnrichJob
 from schemas.tables import META_DDL, META_FIELDS
 from schemas.tasks import AnyTask

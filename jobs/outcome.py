@@ -8,8 +8,9 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.acceptance import CARRIED, PROMISED
-from jobs.cells import NOT_ASKED, CellFrame, within
+from jobs.cells import NOT_ASKED, CellFrame
 from jobs.merge import KEPT_META
+from jobs.to_do import within
 
 
 @dataclass

@@ -13,6 +13,7 @@ from jobs import cells as cells_
 from jobs.asking import Cluster
 from jobs.estimate import estimates, totals
 from jobs.prepare import Prepared, prepare, rate_of, reasks, remarks, to_ask
+from jobs.to_do import distinct_questions
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 
@@ -117,7 +118,7 @@ def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions, prompts: b
 def _planned(spark: SparkSession, prepared: Prepared, *, prompts: bool) -> Plan:
     job = prepared.job
     max_rows = prepared.job.limits.max_rows
-    asked = cells_.questions(prepared.cells, max_rows=max_rows)
+    asked = distinct_questions(prepared.cells, max_rows=max_rows)
     distinct = {row["task"]: int(row["count"]) for row in asked.groupBy("task").count().collect()}
     questions = to_ask(spark, prepared)
     counted = totals(questions)

@@ -1,7 +1,6 @@
 """What is known before the first question is asked: every cell's state, the model, the questions left."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from jobs.cells import CellFrame
 from jobs.looks import rules_of
 from jobs.source import Scope, check_keys, open_scope
 from jobs.store import FEW_CELLS, Store, answers_by_question, settled, store_of
+from jobs.to_do import Partitions, counted, distinct_questions, narrowed, to_do
 from schemas.canonical import declared, digest
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
@@ -100,8 +100,8 @@ def prepare(
     rules = rules_of(spark, store, scope.job, fingerprints, looks=looks)
     cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known, rules=rules)
     before = quiet.states_before(spark, scope, fingerprints, options, store)
-    partitions = _partitions(spark, scope) if keeps else ()
-    states, held = cells_.counted(cells, partitions) if before is None else (before, {})
+    partitions = _partitions(spark, scope) if keeps and before is None else ()
+    states, held = counted(cells, partitions) if before is None else (before, {})
     rows = sum(next(iter(states.values())).values())
     prepared = Prepared(scope.job, options, model, store, cells, states, rows, is_known=before is not None)
     return _checked(prepared, held, keeps=keeps) if prepared.writes else prepared
@@ -115,13 +115,13 @@ def _partitions(spark: SparkSession, scope: Scope) -> tuple[str, ...]:
     return tuple(name for name in lake.partition_columns(spark, scope.job.target_place) if name not in written)
 
 
-def _checked(prepared: Prepared, partitions: Mapping[str, frozenset[str | None]], *, keeps: bool) -> Prepared:
+def _checked(prepared: Prepared, partitions: Partitions, *, keeps: bool) -> Prepared:
     """Check the keys, and narrow the cells to the rows to do where these are few: the others are looked at once."""
     scope = prepared.cells.scope
     if not prepared.is_small:
         check_keys(scope)
         return prepared
-    found = replace(prepared, cells=prepared.cells.to_do_only(partitions))
+    found = replace(prepared, cells=narrowed(prepared.cells, partitions))
     if keeps:
         found.cells.rows.persist()
     rows = found.cells.rows
@@ -139,7 +139,7 @@ def to_ask(spark: SparkSession, prepared: Prepared) -> DataFrame:
 
     Adds `input_bytes`, and `bucket`: 0 to 99,999, the question's place in the order of asking.
     """
-    asked = cells_.questions(prepared.cells, max_rows=prepared.job.limits.max_rows)
+    asked = distinct_questions(prepared.cells, max_rows=prepared.job.limits.max_rows)
     fingerprints = sorted(set(prepared.cells.fingerprints.values()))
     cells = prepared.count(cells_.TO_ASK)
     known = answers_by_question(spark, prepared.store, fingerprints, wanted=asked, cells=cells)
@@ -202,7 +202,7 @@ def refuse_reasking(spark: SparkSession, prepared: Prepared) -> None:
 
 def unanswered(spark: SparkSession, prepared: Prepared) -> dict[str, int]:
     """Count, of the cells whose fingerprint changed, those that the answers table does not know either."""
-    cells = cells_.to_do(prepared.cells, prefixes=("ask:fingerprint",)).select("task", "question_id")
+    cells = to_do(prepared.cells, prefixes=("ask:fingerprint",)).select("task", "question_id")
     fingerprints = sorted(set(prepared.cells.fingerprints.values()))
     count = prepared.count("ask:fingerprint")
     known = answers_by_question(spark, prepared.store, fingerprints, wanted=cells, cells=count)

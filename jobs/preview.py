@@ -21,6 +21,7 @@ from jobs.cells import CellFrame
 from jobs.judge import Judgement, judge
 from jobs.prepare import remarks_on
 from jobs.source import Scope, check_columns, open_scope, resolve_labels
+from jobs.to_do import distinct_questions, to_do
 from schemas.job import EnrichJob, Place, Source
 from schemas.options import RunOptions
 from schemas.tasks import AnyTask
@@ -114,7 +115,7 @@ def _preview(spark: SparkSession, scope: Scope, model: Model, rows: int) -> Prev
     spec = spec_of(spark, scope.job, model, run_id="preview")
     # collected at once: the model must be called once, and a DataFrame is evaluated as often as it is used
     # as Arrow: pandas makes NaN, which passes any acceptance, of a null; Python moves an hour that clocks repeat
-    answers = cells_.questions(cells).coalesce(2).mapInPandas(asker(spec), OUTPUT_DDL)
+    answers = distinct_questions(cells).coalesce(2).mapInPandas(asker(spec), OUTPUT_DDL)
     known = spark.createDataFrame(answers.toArrow(), answers.schema)
     return Preview(_joined(cells, known), model, scope.tasks)
 
@@ -130,7 +131,7 @@ def _numbered(spark: SparkSession, scope: Scope, rows: int) -> DataFrame:
 
 
 def _joined(cells: CellFrame, answers: DataFrame) -> DataFrame:
-    wanted = cells_.to_do(cells, prefixes=cells_.TO_DO)
+    wanted = to_do(cells, prefixes=cells_.TO_DO)
     judged = judge(wanted, answers, cells)
     gathered = judged.groupBy("k0").agg(
         *[

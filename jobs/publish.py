@@ -14,13 +14,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from jobs import cells as cells_
 from jobs import lake
-from jobs.cells import CellFrame
+from jobs.cells import TO_DO, CellFrame
 from jobs.judge import Judgement, judge
 from jobs.merge import merge
 from jobs.outcome import Published, changes, outcome
 from jobs.store import Store, answers_by_question, append_changes
+from jobs.to_do import to_do
 from schemas.job import EnrichJob, Place
 
 
@@ -67,7 +67,7 @@ def publish(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) 
 
 def stage(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) -> DataFrame:
     """Write the judged cells, one row per key, to the store's `staged` table and return it read back."""
-    wanted = cells_.to_do(cells, prefixes=cells_.TO_DO)
+    wanted = to_do(cells, prefixes=TO_DO)
     if turn.follows:
         wanted = _with_rows(wanted, _written_rows(spark, cells, run_id=turn.run_id), cells, how="left_anti")
     fingerprints = sorted(set(cells.fingerprints.values()))

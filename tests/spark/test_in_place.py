@@ -3,7 +3,7 @@
 from datetime import date
 from decimal import Decimal
 
-from jobs.cells import states
+from jobs.to_do import states
 from tests.scripted_endpoint import Asked, Said
 from tests.shop import TOPIC, Shop, column, counts
 

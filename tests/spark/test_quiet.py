@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs import quiet
-from jobs.cells import states
+from jobs.to_do import states
 from schemas.job import EnrichJob
 from tests.shop import TOPIC, Shop, counts, once
 
