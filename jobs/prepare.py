@@ -24,6 +24,7 @@ from schemas.tables import BUCKETS
 from schemas.tasks import AnyTask
 
 RUNS_LOOKED_AT = 50
+MOST_KEPT = 1_000_000  # cells whose rows are kept in memory, or on executors' disks where that is full
 SMALL_SHARE = 0.1  # of the cells in scope: fewer are looked up by themselves instead of among all
 VALUE_FIELDS = ("labels", "options", "domain", "examples")
 INPUT_FIELDS = ("from", "context", "left", "right")
@@ -122,7 +123,7 @@ def _checked(prepared: Prepared, partitions: Partitions, *, keeps: bool) -> Prep
         check_keys(scope)
         return prepared
     found = replace(prepared, cells=narrowed(prepared.cells, partitions))
-    if keeps:
+    if keeps and prepared.to_do <= MOST_KEPT:
         found.cells.rows.persist()
     rows = found.cells.rows
     try:
