@@ -50,7 +50,7 @@ ANSWERED = ("accepted", "unchanged", "review")
 class CellFrame:
     """The scope's rows with a state per task; `structs` say all of a cell, which few rows are asked for.
 
-    `partitions`: where the rows are those to do alone, the values, as texts, that some columns have in all of them.
+    `partitions`: where the rows are those to do alone, by column hashes of the values that it has in all of them.
     """
 
     scope: Scope

@@ -9,7 +9,6 @@ from pyspark.sql import functions as F
 from jobs import lake
 from jobs.cells import TO_ASK, TO_DO, CellFrame, View
 from jobs.source import TARGET
-from jobs.texts import one_of
 
 MOST_PARTITIONS = 100  # that a condition names
 Partitions = Mapping[str, frozenset[str | None]]
@@ -23,12 +22,12 @@ def states(cells: CellFrame) -> dict[str, dict[str, int]]:
 def counted(
     cells: CellFrame, partitions: Sequence[str]
 ) -> tuple[dict[str, dict[str, int]], dict[str, frozenset[str | None]]]:
-    """Count as `states` does, and return which values the columns of a partitioned table have in rows to do, too.
+    """Count as `states` does, and return hashes of the values that a partitioned table's columns have in rows to do.
 
     A column of more values than a condition should name is left out.
     """
     names = [task.name for task in cells.scope.tasks]
-    values = F.struct(*[lake.col(name).cast("string").alias(f"p{at}") for at, name in enumerate(partitions)])
+    values = F.struct(*[partition_hash(name).alias(f"p{at}") for at, name in enumerate(partitions)])
     held = F.collect_set(F.when(_has_cell(cells, TO_DO), values)) if partitions else F.array()
     groups = cells.rows.groupBy(*[f"_state{at}" for at in range(len(names))])
     counts: dict[str, dict[str, int]] = {name: {} for name in names}
@@ -43,20 +42,25 @@ def counted(
 
 
 def within(partitions: Partitions, *, of: str | None = None) -> list[Column]:
-    """Conditions that leave no other partitions than these: the others' files are not read."""
+    """Conditions that leave no partitions but these, by column: the others' files are not read."""
     found = []
     for name, values in partitions.items():
-        column = lake.col(name, of=of)
-        there = one_of(column.cast("string"), (value for value in values if value is not None))
-        found.append(there | column.isNull() if None in values else there)
+        hashed = partition_hash(name, of=of)
+        there = hashed.isin(sorted(value for value in values if value is not None))
+        found.append(there | hashed.isNull() if None in values else there)
     return found
+
+
+def partition_hash(name: str, *, of: str | None = None) -> Column:
+    """By what a partition's value is named: a plan, which shows its literals, must not show a cell."""
+    return F.sha2(lake.col(name, of=of).cast("string"), 256)
 
 
 def narrowed(cells: CellFrame, partitions: Partitions) -> CellFrame:
     """The same with only the rows that have something to ask or to write, and the columns that this takes.
 
     Args:
-        partitions: by column, the values of the partitions that hold all of these rows.
+        partitions: by column, hashes of the values of the partitions that hold all of these rows.
     """
     names = set(cells.scope.job.key)
     for task in cells.scope.tasks:

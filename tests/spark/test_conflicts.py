@@ -1,13 +1,17 @@
 """Other writers while a run is under way."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from typing import Any
 
 import pytest
+from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from jobs import lake
+from jobs.to_do import within
 from jobs.waves import Asking, Pace
 from schemas.errors import ConflictError
 from schemas.job import Place
@@ -46,9 +50,9 @@ def test_what_changes_under_way_waits_for_the_next_run(shop: Shop) -> None:
     assert shop.run(job).progress.questions == 0
 
 
-def test_a_commit_that_lost_the_race_is_tried_again(shop: Shop) -> None:
-    shop.write([(1, "text", "BONN"), (2, "text", "BONN")], DDL)
-    shop.endpoint.script = once(lambda: shop.sql("UPDATE {t} SET city = 'Paris' WHERE id = 1"))
+def merged_beside(rival: str, shop: Shop, *only: Column) -> list[int]:
+    """Merge two rows while a rival's statement is carried out; return the versions that were tried upon."""
+    shop.endpoint.script = once(lambda: shop.sql(rival))
     url, tries = shop.endpoint.url, []
 
     def waits_for_the_rival(frames: Iterator[Any]) -> Iterator[Any]:
@@ -60,17 +64,30 @@ def test_a_commit_that_lost_the_race_is_tried_again(shop: Shop) -> None:
             yield from frames
 
     staged = shop.spark.range(1, 3, numPartitions=1).mapInPandas(waits_for_the_rival, "id long")
+    on = reduce(lambda left, right: left & right, only, F.col("t.id") == F.col("s.id"))
     target = lake.delta_table(shop.spark, Place(path=shop.path))
-    merge = target.alias("t").merge(staged.alias("s"), "t.id = s.id").whenMatchedUpdate(set={"text": F.lit("done")})
+    merge = target.alias("t").merge(staged.alias("s"), on).whenMatchedUpdate(set={"text": F.lit("done")})
 
     def commit() -> None:
         tries.append(shop.version())
         merge.execute()
 
     lake.patiently(commit, what=shop.path)
-    assert tries == [0, 1]
+    return tries
+
+
+def test_a_commit_that_lost_the_race_is_tried_again(shop: Shop) -> None:
+    shop.write([(1, "text", "BONN"), (2, "text", "BONN")], DDL)
+    assert merged_beside("UPDATE {t} SET city = 'Paris' WHERE id = 1", shop) == [0, 1]
     rows = shop.rows()
     assert (column(rows, "text"), column(rows, "city")) == (["done", "done"], ["Paris", "BONN"])
+
+
+def test_who_writes_another_partition_is_no_rival(shop: Shop) -> None:
+    shop.write([(1, "text", "BONN"), (2, "text", "BONN"), (3, "text", "ROME")], DDL, partitions=["city"])
+    mine = within({"city": frozenset({hashlib.sha256(b"BONN").hexdigest()})}, of="t")
+    assert merged_beside("UPDATE {t} SET text = 'theirs' WHERE city = 'ROME'", shop, *mine) == [0]
+    assert column(shop.rows(), "text") == ["done", "done", "theirs"]
 
 
 def test_a_commit_that_was_planned_before_a_column_came_is_tried_again(shop: Shop) -> None:
