@@ -27,17 +27,19 @@ def counted(
     A column of more values than a condition should name is left out.
     """
     names = [task.name for task in cells.scope.tasks]
-    values = F.struct(*[partition_hash(name).alias(f"p{at}") for at, name in enumerate(partitions)])
-    held = F.collect_set(F.when(_has_cell(cells, TO_DO), values)) if partitions else F.array()
-    groups = cells.rows.groupBy(*[f"_state{at}" for at in range(len(names))])
+    states = [f"_state{at}" for at in range(len(names))]
+    # of rows to do alone, which are few on most nights
+    where = [
+        F.when(_has_cell(cells, TO_DO), partition_hash(name)).alias(f"_in{at}") for at, name in enumerate(partitions)
+    ]
     counts: dict[str, dict[str, int]] = {name: {} for name in names}
     found: dict[str, set[str | None]] = {name: set() for name in partitions}
-    for row in groups.agg(F.count("*").alias("count"), held.alias("held")).collect():
+    for row in cells.rows.groupBy(*states, *where).count().collect():
         for at, name in enumerate(names):
             counts[name][row[at]] = counts[name].get(row[at], 0) + int(row["count"])
-        for one in row["held"]:
-            for at, name in enumerate(partitions):
-                found[name].add(one[at])
+        if any(state.startswith(TO_DO) for state in row[: len(names)]):
+            for at, name in enumerate(partitions, len(names)):
+                found[name].add(row[at])
     return counts, {name: frozenset(one) for name, one in found.items() if len(one) <= MOST_PARTITIONS}
 
 
