@@ -44,6 +44,7 @@ NOT_ASKED = ("reference", "person")  # notes of values that no model gave
 DECLARED_GUARDS = ("guard:pattern", "guard:domain", "guard:edit_distance")
 SAME_CONFIDENCE = 1e-9
 ANSWERED = ("accepted", "unchanged", "review")
+Partitions = Mapping[str, frozenset[str | None]]  # hashes of values, by column
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class CellFrame:
     rules: Mapping[str, Rule]
     options: RunOptions
     comparable: Mapping[str, frozenset[str]] | None = None
-    partitions: Mapping[str, frozenset[str | None]] = field(default_factory=dict)
+    partitions: Partitions = field(default_factory=dict)
 
     def alone(self, at: int) -> "CellFrame":
         """The same with one column only, at place 0: a question about it then joins nothing for the others."""

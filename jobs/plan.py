@@ -117,7 +117,7 @@ def plan(spark: SparkSession, job: EnrichJob, *, options: RunOptions, prompts: b
 
 def _planned(spark: SparkSession, prepared: Prepared, *, prompts: bool) -> Plan:
     job = prepared.job
-    max_rows = prepared.job.limits.max_rows
+    max_rows = job.limits.max_rows
     asked = distinct_questions(prepared.cells, max_rows=max_rows)
     distinct = {row["task"]: int(row["count"]) for row in asked.groupBy("task").count().collect()}
     questions = to_ask(spark, prepared)

@@ -10,13 +10,13 @@ from pyspark.sql import functions as F
 from jobs import cells as cells_
 from jobs import lake, quiet
 from jobs.asking import Cluster, Model, ready_model
-from jobs.cells import CellFrame
+from jobs.cells import CellFrame, Partitions
 from jobs.looks import rules_of
 from jobs.source import Scope, check_keys, open_scope
 from jobs.store import FEW_CELLS, Store, answers_by_question, settled, store_of
-from jobs.to_do import Partitions, counted, distinct_questions, narrowed, to_do
+from jobs.to_do import counted, distinct_questions, narrowed, to_do
 from schemas.canonical import declared, digest
-from schemas.errors import DataContractError, JobFileError
+from schemas.errors import JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 from schemas.secrets import without_secrets
@@ -129,7 +129,7 @@ def _checked(prepared: Prepared, partitions: Partitions, *, keeps: bool) -> Prep
     try:
         # how few they are the planner cannot know before it has them
         check_keys(scope, of=F.broadcast(rows) if prepared.to_do <= FEW_CELLS else rows)
-    except DataContractError:
+    except BaseException:
         found.release()
         raise
     return found

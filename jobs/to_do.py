@@ -1,17 +1,16 @@
 """What of a scope is to do: how many cells in which state, which rows, which questions. All in Catalyst."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import lake
-from jobs.cells import TO_ASK, TO_DO, CellFrame, View
+from jobs.cells import TO_ASK, TO_DO, CellFrame, Partitions, View
 from jobs.source import TARGET
 
 MOST_PARTITIONS = 100  # that a condition names
-Partitions = Mapping[str, frozenset[str | None]]
 
 
 def states(cells: CellFrame) -> dict[str, dict[str, int]]:
@@ -19,22 +18,19 @@ def states(cells: CellFrame) -> dict[str, dict[str, int]]:
     return counted(cells, ())[0]
 
 
-def counted(
-    cells: CellFrame, partitions: Sequence[str]
-) -> tuple[dict[str, dict[str, int]], dict[str, frozenset[str | None]]]:
+def counted(cells: CellFrame, partitions: Sequence[str]) -> tuple[dict[str, dict[str, int]], Partitions]:
     """Count as `states` does, and return hashes of the values that a partitioned table's columns have in rows to do.
 
     A column of more values than a condition should name is left out.
     """
     names = [task.name for task in cells.scope.tasks]
-    states = [f"_state{at}" for at in range(len(names))]
     # of rows to do alone, which are few on most nights
     where = [
         F.when(_has_cell(cells, TO_DO), partition_hash(name)).alias(f"_in{at}") for at, name in enumerate(partitions)
     ]
     counts: dict[str, dict[str, int]] = {name: {} for name in names}
     found: dict[str, set[str | None]] = {name: set() for name in partitions}
-    for row in cells.rows.groupBy(*states, *where).count().collect():
+    for row in cells.rows.groupBy(*[f"_state{at}" for at in range(len(names))], *where).count().collect():
         for at, name in enumerate(names):
             counts[name][row[at]] = counts[name].get(row[at], 0) + int(row["count"])
         if any(state.startswith(TO_DO) for state in row[: len(names)]):
