@@ -18,7 +18,7 @@ from jobs.cells import CellFrame, asked_question, inputs_hash
 from jobs.chosen import with_score
 from jobs.frames import SCORED_STATES
 from jobs.people import RIGHT, as_text, newest, people_said
-from jobs.prepare import Prepared, prepare
+from jobs.prepare import Opened, open_job
 from jobs.scores import Cell, is_right, read_value, truth_of
 from jobs.store import answers_by_question
 from jobs.verdicts import truth_texts
@@ -84,10 +84,10 @@ def calibrate_columns(
         EnvironmentProblem: scikit-learn is not installed.
     """
     need("sklearn", extra="evaluate", what="calibrations")
-    prepared = prepare(spark, job, options=RunOptions())
+    opened = open_job(spark, job, options=RunOptions())
     found: list[Calibration] = []
     complaints: list[str] = []
-    for task, rows in _judged(spark, prepared, truth_table, truth or {}):
+    for task, rows in _judged(spark, opened, truth_table, truth or {}):
         if missing := rows_missing(rows):
             known = f"{task.name}: {len(rows)} judged rows, {sum(row.right for row in rows)} of them right, are too few"
             complaints.append(f"{known}; about {missing} more are needed")
@@ -98,43 +98,43 @@ def calibrate_columns(
             "; ".join(complaints) or "no row was judged yet",
             hint="`burnish review sample` draws rows to judge; a calibration needs right ones and wrong ones",
         )
-    prepared.store.create(spark, promises=True)
-    _record(spark, prepared, found)
+    opened.store.create(spark, promises=True)
+    _record(spark, opened, found)
     return Calibrated(tuple(found), tuple(complaints))
 
 
 Judged = tuple[AnyTask, list[Scored]]
 
 
-def _judged(spark: SparkSession, prepared: Prepared, table: str | None, truth: Mapping[str, str]) -> list[Judged]:
+def _judged(spark: SparkSession, opened: Opened, table: str | None, truth: Mapping[str, str]) -> list[Judged]:
     if table is not None:
-        texts = truth_texts(spark, prepared, table, truth)
-        tasks = [(at, task) for at, task in enumerate(prepared.tasks) if task.name in truth]
+        texts = truth_texts(spark, opened, table, truth)
+        tasks = [(at, task) for at, task in enumerate(opened.tasks) if task.name in truth]
         truths = {task.name: texts.select("key", lake.col(task.name).alias("truth")) for _, task in tasks}
-        known = [(task, _asked(prepared.cells.alone(at)).join(truths[task.name], "key")) for at, task in tasks]
-        return [(task, _by_truth(spark, prepared, rows, task)) for task, rows in known]
-    judged = [at for at, task in enumerate(prepared.tasks) if prepared.cells.rules[task.name].people is not None]
-    found = [(prepared.tasks[at], _by_verdict(spark, prepared, at)) for at in judged]
+        known = [(task, _asked(opened.cells.alone(at)).join(truths[task.name], "key")) for at, task in tasks]
+        return [(task, _by_truth(spark, opened, rows, task)) for task, rows in known]
+    judged = [at for at, task in enumerate(opened.tasks) if opened.cells.rules[task.name].people is not None]
+    found = [(opened.tasks[at], _by_verdict(spark, opened, at)) for at in judged]
     return [(task, rows) for task, rows in found if rows]
 
 
-def _by_verdict(spark: SparkSession, prepared: Prepared, at: int) -> list[Scored]:
+def _by_verdict(spark: SparkSession, opened: Opened, at: int) -> list[Scored]:
     """What people judged of these answers, and where they looked at others to the same inputs, what they said then."""
-    task = prepared.tasks[at]
-    mine = (F.col("target") == prepared.job.target_place.text) & (F.col("column") == task.name)
-    judged = prepared.store.read(spark, "review").where(mine & F.col("verdict").isNotNull())
+    task = opened.tasks[at]
+    mine = (F.col("target") == opened.job.target_place.text) & (F.col("column") == task.name)
+    judged = opened.store.read(spark, "review").where(mine & F.col("verdict").isNotNull())
     judged = newest(judged.withColumn("said", F.coalesce("correction", "value")), "key", "question_id")
-    known = _with_answers(spark, prepared, judged.select("key", "question_id", "verdict"), task)
+    known = _with_answers(spark, opened, judged.select("key", "question_id", "verdict"), task)
     found = [_scored(row, row["verdict"] == RIGHT) for row in known.collect()]
-    said = people_said(spark, prepared.store, prepared.job, task).join(known.select("key"), "key", "left_anti")
+    said = people_said(spark, opened.store, opened.job, task).join(known.select("key"), "key", "left_anti")
     if said.isEmpty():
         return found
     same = (F.col("said_key") == F.col("key")) & (F.col("said_inputs") == F.col("inputs_hash"))
     truth = said.select(
         F.col("key").alias("said_key"), F.col("inputs_hash").alias("said_inputs"), as_text(F.col("said")).alias("truth")
     )
-    asked = _asked(prepared.cells.alone(at))
-    return found + _by_truth(spark, prepared, asked.join(F.broadcast(truth), same), task)
+    asked = _asked(opened.cells.alone(at))
+    return found + _by_truth(spark, opened, asked.join(F.broadcast(truth), same), task)
 
 
 def _asked(cells: CellFrame) -> DataFrame:
@@ -146,9 +146,9 @@ def _asked(cells: CellFrame) -> DataFrame:
     )
 
 
-def _by_truth(spark: SparkSession, prepared: Prepared, known: DataFrame, task: AnyTask) -> list[Scored]:
+def _by_truth(spark: SparkSession, opened: Opened, known: DataFrame, task: AnyTask) -> list[Scored]:
     found = []
-    for row in _with_answers(spark, prepared, known, task).limit(MOST_ROWS).collect():
+    for row in _with_answers(spark, opened, known, task).limit(MOST_ROWS).collect():
         truth = truth_of(task, row["truth"])
         if truth is not None:
             cell = Cell(truth[0], read_value(row["value"]), is_answered=row["value"] is not None)
@@ -156,8 +156,8 @@ def _by_truth(spark: SparkSession, prepared: Prepared, known: DataFrame, task: A
     return found
 
 
-def _with_answers(spark: SparkSession, prepared: Prepared, rows: DataFrame, task: AnyTask) -> DataFrame:
-    answers = answers_by_question(spark, prepared.store, [prepared.cells.fingerprints[task.name]])
+def _with_answers(spark: SparkSession, opened: Opened, rows: DataFrame, task: AnyTask) -> DataFrame:
+    answers = answers_by_question(spark, opened.store, [opened.cells.fingerprints[task.name]])
     answers = with_score(answers.where("status = 'ok'"), task).where("confidence IS NOT NULL")
     return rows.join(answers.select("question_id", "value", "confidence", "label_mass"), "question_id")
 
@@ -167,14 +167,14 @@ def _scored(row: Any, right: bool) -> Scored:
     return Scored(row["confidence"], row["label_mass"], value if isinstance(value, str) else None, right)
 
 
-def _record(spark: SparkSession, prepared: Prepared, found: Sequence[Calibration]) -> None:
+def _record(spark: SparkSession, opened: Opened, found: Sequence[Calibration]) -> None:
     rows = []
     for one in found:
         curves = [(label, curve.kind, curve.numbers) for label, curve in one.curves.items()]
         row = {
-            "target": prepared.job.target_place.text,
+            "target": opened.job.target_place.text,
             "column": one.column,
-            "fingerprint": prepared.cells.scored_as(one.column),
+            "fingerprint": opened.cells.scored_as(one.column),
             "curves": json.dumps(curves, ensure_ascii=False),
             "rows": one.rows,
             "told": json.dumps(one.told, ensure_ascii=False),
@@ -182,4 +182,4 @@ def _record(spark: SparkSession, prepared: Prepared, found: Sequence[Calibration
         }
         rows.append(tuple(row[name] for name in CALIBRATIONS))
     frame = spark.createDataFrame(rows, ddl(CALIBRATIONS))
-    lake.append(frame.coalesce(1), prepared.store.place("calibrations"))
+    lake.append(frame.coalesce(1), opened.store.place("calibrations"))

@@ -129,23 +129,26 @@ def open_frame(spark: SparkSession, cells: CellFrame, store: Store, *, since: in
             rows = outside(rows, _held_at(spark, cells, since))
     store.create(spark, promises=True)
     freeze(rows, store, found)
-    count = framed_rows(spark, store, [found], task.name).count()
-    if not count:
-        raise DataContractError(
-            f"no row of {job.target_place.text} has an answer of {task.name} with a score"
-            + ("" if since is None else f" that came after version {since} and is in no frame yet"),
-            hint="`burnish run` first: a promise is about answers that are there",
-        )
     return close_frame(spark, cells, store, found)
 
 
 def close_frame(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame) -> Frame:
-    """Put a frame on record whose rows are all there, with the thresholds that will be tested."""
-    task = cells.scope.job.task(frame.column)
-    framed = framed_rows(spark, store, [frame], frame.column)
-    candidates = _candidates(framed, by_label=has_labels(task))
+    """Put a frame on record whose rows are all there, with the thresholds that will be tested.
+
+    Raises:
+        DataContractError: it has no row.
+    """
+    job = cells.scope.job
+    task = job.task(frame.column)
+    candidates, rows = _candidates(framed_rows(spark, store, [frame], frame.column), by_label=has_labels(task))
+    if not rows:
+        raise DataContractError(
+            f"no row of {job.target_place.text} has an answer of {task.name} with a score"
+            + ("" if frame.since is None else f" that came after version {frame.since} and is in no frame yet"),
+            hint="`burnish run` first: a promise is about answers that are there",
+        )
     closed = Frame(
-        frame.name, frame.column, table_version(spark, cells), framed.count(), candidates,
+        frame.name, frame.column, table_version(spark, cells), rows, candidates,
         since=frame.since, seed=frame.seed, sample=frame.sample,
     )  # fmt: skip
     record(spark, cells, store, closed)
@@ -254,18 +257,21 @@ def members_of(spark: SparkSession, store: Store, frames: Sequence[Frame]) -> Da
     return framed_rows(spark, store, frames, frames[0].column).select("key", "question_id", nth.alias("nth"))
 
 
-def _candidates(framed: DataFrame, *, by_label: bool) -> tuple[tuple[str | None, float, int], ...]:
-    """At most so many quantiles of the scores, of all rows and of each label's, with the rows that reach them."""
+def _candidates(framed: DataFrame, *, by_label: bool) -> tuple[tuple[tuple[str | None, float, int], ...], int]:
+    """At most so many quantiles of the scores, of all rows and of each label's, with the rows that reach them.
+
+    Returns them, and how many rows there are.
+    """
     shares = [step / MOST_CANDIDATES for step in range(MOST_CANDIDATES)]
     quantiles = F.percentile_approx("score", shares, QUANTILE_ACCURACY).alias("thresholds")
-    whole = framed.agg(quantiles).withColumn("of", F.lit(None).cast("string"))
+    number = F.count("*").alias("all")
+    whole = framed.agg(quantiles, number).withColumn("of", F.lit(None).cast("string"))
     if by_label:
         common = framed.where(F.col("label").isNotNull()).groupBy(F.col("label").alias("of"))
-        whole = whole.unionByName(
-            common.agg(quantiles, F.count("*").alias("n")).orderBy(F.col("n").desc()).limit(MOST_LABELS).drop("n")
-        )
-    each = whole.select("of", F.explode(F.array_distinct("thresholds")).alias("threshold"))
+        whole = whole.unionByName(common.agg(quantiles, number).orderBy(F.col("all").desc()).limit(MOST_LABELS))
+    each = whole.select("of", "all", F.explode(F.array_distinct("thresholds")).alias("threshold"))
     reached = (F.col("score") >= F.col("threshold")) & (F.col("of").isNull() | (F.col("of") == F.col("label")))
-    counts = framed.join(F.broadcast(each), reached).groupBy("of", "threshold").count().collect()
+    counts = framed.join(F.broadcast(each), reached).groupBy("of", "all", "threshold").count().collect()
     found = [(row["of"], row["threshold"], int(row["count"])) for row in counts]
-    return tuple(sorted(found, key=lambda one: (one[0] or "", one[1])))
+    rows = next((int(row["all"]) for row in counts if row["of"] is None), 0)
+    return tuple(sorted(found, key=lambda one: (one[0] or "", one[1]))), rows

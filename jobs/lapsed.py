@@ -7,27 +7,27 @@ from pyspark.sql import functions as F
 from jobs import lake
 from jobs.cells import inputs_hash, said_note
 from jobs.people import as_text
-from jobs.prepare import Prepared
+from jobs.prepare import Opened
 
 MOST_SHOWN = 20
 
 
-def lapsed(prepared: Prepared) -> dict[str, dict[str, Any]]:
+def lapsed(opened: Opened) -> dict[str, dict[str, Any]]:
     """By column with such rows, how many there are, and of some the key with what was said last.
 
     A cell that burnish itself wrote since, as somebody had said, is none of them; nor is a row that is gone.
     """
-    found = {task.name: _of_column(prepared, at) for at, task in enumerate(prepared.tasks)}
+    found = {task.name: _of_column(opened, at) for at, task in enumerate(opened.tasks)}
     return {name: one for name, one in found.items() if one["rows"]}
 
 
-def _of_column(prepared: Prepared, at: int) -> dict[str, Any]:
-    people = prepared.cells.rules[prepared.tasks[at].name].people
+def _of_column(opened: Opened, at: int) -> dict[str, Any]:
+    people = opened.cells.rules[opened.tasks[at].name].people
     if people is None:
         return {"rows": 0}
-    cells = prepared.cells.alone(at)
+    cells = opened.cells.alone(at)
     rows = cells.rows.select(
-        lake.key_json(prepared.job.key).alias("key"),
+        lake.key_json(opened.job.key).alias("key"),
         inputs_hash(cells).alias("now"),
         F.col("_state0").alias("state"),
         F.col("_notes0").alias("notes"),

@@ -33,26 +33,34 @@ FIRST_GUESS = {"cpu": 600.0, "gpu": 20_000.0}
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything that is known before the first question is asked.
-
-    Attributes:
-        is_known: that nothing is to do is on record; no row was looked at.
-    """
+class Opened:
+    """A job over its pinned source: how each cell's state follows from what stands there; no row was looked at yet."""
 
     job: EnrichJob
     options: RunOptions
     model: Model
     store: Store
     cells: CellFrame
-    states: dict[str, dict[str, int]]
-    rows: int
-    is_known: bool = False
 
     @property
     def tasks(self) -> tuple[AnyTask, ...]:
         """The run's tasks, labels resolved."""
         return self.cells.scope.tasks
+
+
+@dataclass(frozen=True)
+class Prepared(Opened):
+    """Everything that is known before the first question is asked.
+
+    Attributes:
+        states: how many cells are in each state, by column.
+        rows: how many are in scope.
+        is_known: that nothing is to do is on record; no row was looked at.
+    """
+
+    states: dict[str, dict[str, int]]
+    rows: int
+    is_known: bool = False
 
     def count(self, *prefixes: str, task: str | None = None) -> int:
         """Count cells whose state begins with one of these words."""
@@ -79,17 +87,14 @@ class Prepared:
         self.cells.rows.unpersist()
 
 
-def prepare(
-    spark: SparkSession, job: EnrichJob, *, options: RunOptions, looks: bool = False, keeps: bool = False
-) -> Prepared:
-    """Pin the source, check it, and find every cell's state. No engine starts and nothing is written.
+def open_job(spark: SparkSession, job: EnrichJob, *, options: RunOptions, looks: bool = False) -> Opened:
+    """Pin the source, and say what each cell's state is made of. No engine starts and nothing is written.
 
     Args:
         looks: test what people judged since the last run, and put the test on record.
-        keeps: keep the rows to do in memory, where they are few; the caller releases them.
 
     Raises:
-        BurnishError: whatever would make a run fail for its job file, its environment or its data.
+        BurnishError: whatever would make a run fail for its job file or its environment.
     """
     store = store_of(job)
     scope = open_scope(spark, job, options)
@@ -100,11 +105,28 @@ def prepare(
     known = comparable(spark, store, scope) if options.keep_old else None
     rules = rules_of(spark, store, scope.job, fingerprints, looks=looks)
     cells = cells_.with_cells(spark, scope, fingerprints, options, comparable=known, rules=rules)
-    before = quiet.states_before(spark, scope, fingerprints, options, store)
+    return Opened(scope.job, options, model, store, cells)
+
+
+def prepare(
+    spark: SparkSession, job: EnrichJob, *, options: RunOptions, looks: bool = False, keeps: bool = False
+) -> Prepared:
+    """Open a job, find every cell's state and check the keys. No engine starts and nothing is written.
+
+    Args:
+        looks: test what people judged since the last run, and put the test on record.
+        keeps: keep the rows to do in memory, where they are few; the caller releases them.
+
+    Raises:
+        BurnishError: whatever would make a run fail for its job file, its environment or its data.
+    """
+    opened = open_job(spark, job, options=options, looks=looks)
+    cells, scope = opened.cells, opened.cells.scope
+    before = quiet.states_before(spark, scope, cells.fingerprints, options, opened.store)
     partitions = _partitions(spark, scope) if keeps and before is None else ()
     states, held = counted(cells, partitions) if before is None else (before, {})
     rows = sum(next(iter(states.values())).values())
-    prepared = Prepared(scope.job, options, model, store, cells, states, rows, is_known=before is not None)
+    prepared = Prepared(opened.job, options, opened.model, opened.store, cells, states, rows, before is not None)
     return _checked(prepared, held, keeps=keeps) if prepared.writes else prepared
 
 
@@ -262,12 +284,13 @@ def what_changed(spark: SparkSession, prepared: Prepared, names: list[str]) -> l
 def remarks(prepared: Prepared) -> list[str]:
     """Return what a person should know before going on."""
     again = sum(reasks(prepared).values())
-    promises = [remark for rule in prepared.cells.rules.values() for remark in rule.remarks]
-    return [
-        *remarks_on(prepared.model),
-        *promises,
-        *([f"asked again because the job changed: {again:,} cells"] if again else []),
-    ]
+    return remarks_on_job(prepared) + ([f"asked again because the job changed: {again:,} cells"] if again else [])
+
+
+def remarks_on_job(opened: Opened) -> list[str]:
+    """Return what a person should know of a job's model and promises, whatever is to do tonight."""
+    promises = [remark for rule in opened.cells.rules.values() for remark in rule.remarks]
+    return [*remarks_on(opened.model), *promises]
 
 
 def remarks_on(model: Model) -> list[str]:

@@ -15,7 +15,7 @@ from jobs.cells import CellFrame, asked_question, input_texts, proposed_text
 from jobs.chosen import with_score
 from jobs.frames import SCORED_STATES, Frame
 from jobs.page import ColumnReport, Judged, Report
-from jobs.prepare import Prepared, prepare, remarks
+from jobs.prepare import Opened, open_job, remarks_on_job
 from jobs.review import newest_frames, shown
 from jobs.scores import Cell, is_right, read_value, truth_of
 from jobs.source import TARGET
@@ -51,24 +51,24 @@ def report(
     Raises:
         DataContractError: a table or column is missing.
     """
-    prepared = prepare(spark, job, options=RunOptions())
-    texts = None if truth_table is None else truth_texts(spark, prepared, truth_table, truth or {})
+    opened = open_job(spark, job, options=RunOptions())
+    texts = None if truth_table is None else truth_texts(spark, opened, truth_table, truth or {})
     known = status(spark, job).columns
-    frames = newest_frames(spark, prepared) if texts is None else {}
+    frames = newest_frames(spark, opened) if texts is None else {}
     columns = []
-    for at, task in enumerate(prepared.tasks):
-        cells = prepared.cells.alone(at)
+    for at, task in enumerate(opened.tasks):
+        cells = opened.cells.alone(at)
         if texts is None:
-            judged = _by_verdict(spark, prepared, task, frames.get(task.name))
+            judged = _by_verdict(spark, opened, task, frames.get(task.name))
         else:
-            judged = _by_truth(prepared, cells, texts) if task.name in (truth or {}) else []
+            judged = _by_truth(opened, cells, texts) if task.name in (truth or {}) else []
         columns.append(_column(cells, known.get(task.name, {}), judged, values=values))
     last = last_runs(spark, job, most=2)
     runs = [_run(row["run_id"], row["last"]["state"], found) for row, found in last]
     return Report(
         job.target_place.text,
         job.model.text,
-        tuple(remarks(prepared)),
+        tuple(remarks_on_job(opened)),
         tuple(runs),
         tuple(columns),
         tuple(compared(*(found for _, found in last))) if len(last) == 2 else (),
@@ -183,25 +183,25 @@ def _to_review(cells: CellFrame) -> list[Judged]:
     return found
 
 
-def _by_verdict(spark: SparkSession, prepared: Prepared, task: AnyTask, frame: Frame | None) -> list[Judged]:
+def _by_verdict(spark: SparkSession, opened: Opened, task: AnyTask, frame: Frame | None) -> list[Judged]:
     if frame is None:
         return []
     mine = (F.col("frame") == frame.name) & (F.col("column") == task.name) & F.col("verdict").isNotNull()
     found = []
-    for row in prepared.store.read(spark, "review").where(mine).orderBy("place").limit(MOST_JUDGED).collect():
+    for row in opened.store.read(spark, "review").where(mine).orderBy("place").limit(MOST_JUDGED).collect():
         inputs, answer = shown(task, row.asDict())
         correction = None if row["correction"] is None else _text(json.loads(row["correction"]))
-        confidence = _calibrated(prepared, task, row["score"], None, row["value"])
+        confidence = _calibrated(opened, task, row["score"], None, row["value"])
         found.append(Judged(row["key"], inputs, answer, row["verdict"] == "yes", confidence, correction))
     return found
 
 
-def _by_truth(prepared: Prepared, cells: CellFrame, texts: DataFrame) -> list[Judged]:
+def _by_truth(opened: Opened, cells: CellFrame, texts: DataFrame) -> list[Judged]:
     (task,) = cells.scope.tasks
-    answers = answers_by_question(texts.sparkSession, prepared.store, [cells.fingerprints[task.name]])
+    answers = answers_by_question(texts.sparkSession, opened.store, [cells.fingerprints[task.name]])
     answers = with_score(answers.where("status = 'ok'"), task)
     rows = cells.rows.where(F.col("_state0").isin(*SCORED_STATES)).select(
-        lake.key_json(prepared.job.key).alias("key"),
+        lake.key_json(opened.job.key).alias("key"),
         asked_question(cells).alias("question_id"),
         input_texts(cells).alias("inputs"),
     )
@@ -214,15 +214,15 @@ def _by_truth(prepared: Prepared, cells: CellFrame, texts: DataFrame) -> list[Ju
             continue
         inputs, answer = shown(task, row.asDict())
         right = is_right(task, Cell(truth[0], read_value(row["value"]), is_answered=row["value"] is not None))
-        confidence = _calibrated(prepared, task, row["confidence"], row["label_mass"], row["value"])
+        confidence = _calibrated(opened, task, row["confidence"], row["label_mass"], row["value"])
         found.append(Judged(row["key"], inputs, answer, right, confidence, None if right else _text(truth[0])))
     return found
 
 
 def _calibrated(
-    prepared: Prepared, task: AnyTask, score: float | None, mass: float | None, value: str | None
+    opened: Opened, task: AnyTask, score: float | None, mass: float | None, value: str | None
 ) -> float | None:
-    calibration = prepared.cells.rules[task.name].calibration
+    calibration = opened.cells.rules[task.name].calibration
     if score is None or calibration is None:
         return score
     label = read_value(value)

@@ -17,7 +17,7 @@ from jobs import lake
 from jobs.draws import draw, drawn_rows
 from jobs.frames import Frame, framed_rows, frames_of, latest_frame, open_frame, standing_frames
 from jobs.lapsed import lapsed
-from jobs.prepare import Prepared, prepare
+from jobs.prepare import Opened, open_job
 from jobs.scores import read_value
 from schemas.accept import Promise
 from schemas.errors import DataContractError, JobFileError
@@ -107,41 +107,41 @@ def sample(
         raise JobFileError(
             "--new-frame begins anew with all rows, --since adds a frame of the later ones: give one of them"
         )
-    prepared = prepare(spark, job, options=RunOptions())
-    known = {} if new_frame or since is not None else newest_frames(spark, prepared)
-    chosen = _chosen(prepared, columns)
-    for at, task in enumerate(prepared.tasks):
+    opened = open_job(spark, job, options=RunOptions())
+    known = {} if new_frame or since is not None else newest_frames(spark, opened)
+    chosen = _chosen(opened, columns)
+    for at, task in enumerate(opened.tasks):
         if task.name in chosen:
-            cells = prepared.cells.alone(at)
-            frame = known.get(task.name) or open_frame(spark, cells, prepared.store, since=since)
-            draw(spark, cells, prepared.store, frame, rows=rows)
-    return standing(spark, prepared)
+            cells = opened.cells.alone(at)
+            frame = known.get(task.name) or open_frame(spark, cells, opened.store, since=since)
+            draw(spark, cells, opened.store, frame, rows=rows)
+    return standing(spark, opened)
 
 
-def _chosen(prepared: Prepared, columns: Sequence[str]) -> tuple[str, ...]:
-    names = [task.name for task in prepared.tasks]
+def _chosen(opened: Opened, columns: Sequence[str]) -> tuple[str, ...]:
+    names = [task.name for task in opened.tasks]
     if unknown := sorted(set(columns) - set(names)):
         raise JobFileError(f"--column names {', '.join(unknown)}; this job writes {', '.join(names)}")
-    promised = [task.name for task in prepared.tasks if isinstance(prepared.job.accept_of(task), Promise)]
+    promised = [task.name for task in opened.tasks if isinstance(opened.job.accept_of(task), Promise)]
     return tuple(columns or promised or names)
 
 
-def newest_frames(spark: SparkSession, prepared: Prepared) -> dict[str, Frame]:
+def newest_frames(spark: SparkSession, opened: Opened) -> dict[str, Frame]:
     """Each column's newest frame, where it has one."""
-    found = {name: latest_frame(frames) for name, frames in _frames_of(spark, prepared).items()}
+    found = {name: latest_frame(frames) for name, frames in _frames_of(spark, opened).items()}
     return {name: frame for name, frame in found.items() if frame is not None}
 
 
-def _frames_of(spark: SparkSession, prepared: Prepared) -> dict[str, tuple[Frame, ...]]:
-    scored_as = {task.name: prepared.cells.scored_as(task.name) for task in prepared.tasks}
-    return frames_of(spark, prepared.store, prepared.job, scored_as)
+def _frames_of(spark: SparkSession, opened: Opened) -> dict[str, tuple[Frame, ...]]:
+    scored_as = {task.name: opened.cells.scored_as(task.name) for task in opened.tasks}
+    return frames_of(spark, opened.store, opened.job, scored_as)
 
 
-def standing(spark: SparkSession, prepared: Prepared) -> Reviewed:
+def standing(spark: SparkSession, opened: Opened) -> Reviewed:
     """Count what of each column's frames is drawn and judged."""
     found: dict[str, dict[str, Any]] = {}
-    known = _frames_to_judge(spark, prepared)
-    counted = _counts(spark, prepared, [one for frames in known.values() for one in frames]) if known else {}
+    known = _frames_to_judge(spark, opened)
+    counted = _counts(spark, opened, [one for frames in known.values() for one in frames]) if known else {}
     for name, frames in known.items():
         *older, newest = [one for one in frames if not one.is_open]
         others = (*(one for one in frames if one.is_open), *reversed(older))
@@ -151,36 +151,36 @@ def standing(spark: SparkSession, prepared: Prepared) -> Reviewed:
 
 def review_status(spark: SparkSession, job: EnrichJob) -> Reviewed:
     """Count what is drawn and judged, and list what people said that holds no more."""
-    prepared = prepare(spark, job, options=RunOptions())
-    place = prepared.store.place("review")
+    opened = open_job(spark, job, options=RunOptions())
+    place = opened.store.place("review")
     version = lake.latest_version(spark, place) if lake.exists(spark, place) else None
-    return replace(standing(spark, prepared), lapsed=lapsed(prepared), version=version)
+    return replace(standing(spark, opened), lapsed=lapsed(opened), version=version)
 
 
-def _frames_to_judge(spark: SparkSession, prepared: Prepared) -> dict[str, tuple[Frame, ...]]:
+def _frames_to_judge(spark: SparkSession, opened: Opened) -> dict[str, tuple[Frame, ...]]:
     """Each column's frames since it last began anew, where it has some."""
-    known = {name: standing_frames(frames) for name, frames in _frames_of(spark, prepared).items()}
+    known = {name: standing_frames(frames) for name, frames in _frames_of(spark, opened).items()}
     return {name: frames for name, frames in known.items() if frames}
 
 
-def _counts(spark: SparkSession, prepared: Prepared, frames: Sequence[Frame]) -> dict[str, dict[str, Any]]:
+def _counts(spark: SparkSession, opened: Opened, frames: Sequence[Frame]) -> dict[str, dict[str, Any]]:
     right = F.count_if(F.col("verdict") == "yes").alias("right")
-    drawn = drawn_rows(spark, prepared.store, frames).groupBy("frame")
+    drawn = drawn_rows(spark, opened.store, frames).groupBy("frame")
     rows = drawn.agg(F.count("*").alias("drawn"), F.count("verdict").alias("judged"), right).collect()
     counts = {row["frame"]: row.asDict() for row in rows}
     found = {}
     for one in frames:
-        held = framed_rows(spark, prepared.store, [one], one.column).count() if one.is_open else one.rows
+        held = framed_rows(spark, opened.store, [one], one.column).count() if one.is_open else one.rows
         facts = {"frame": one.name, "version": one.version, "since": one.since, "rows": held, "is_open": one.is_open}
         known = counts.get(one.name, {"drawn": 0, "judged": 0, "right": 0})
         found[one.name] = facts | {"sample": one.sample} | known
     return found
 
 
-def open_rows(spark: SparkSession, prepared: Prepared) -> list[dict[str, Any]]:
+def open_rows(spark: SparkSession, opened: Opened) -> list[dict[str, Any]]:
     """The drawn rows that nobody has judged, in the order of the draw."""
-    frames = [one for frames in _frames_to_judge(spark, prepared).values() for one in frames]
-    rows = drawn_rows(spark, prepared.store, frames).where(F.col("verdict").isNull())
+    frames = [one for frames in _frames_to_judge(spark, opened).values() for one in frames]
+    rows = drawn_rows(spark, opened.store, frames).where(F.col("verdict").isNull())
     return [row.asDict() for row in rows.orderBy("place", "column", "frame").collect()]
 
 
@@ -198,7 +198,7 @@ def shown(task: AnyTask, row: Mapping[str, Any]) -> tuple[str, str]:
     return printable(inputs), printable(answer)
 
 
-def apply(spark: SparkSession, prepared: Prepared, said: Sequence[Said], *, reviewer: str) -> None:
+def apply(spark: SparkSession, opened: Opened, said: Sequence[Said], *, reviewer: str) -> None:
     """Write verdicts into the review table; a later one replaces an earlier one.
 
     Raises:
@@ -211,9 +211,9 @@ def apply(spark: SparkSession, prepared: Prepared, said: Sequence[Said], *, revi
     kinds = ddl({name: REVIEW[name] for name in fields})
     given = [(one.frame, one.column, one.place, one.verdict, one.correction, reviewer, now) for one in said]
     frame = spark.createDataFrame(given, kinds).dropDuplicates(["frame", "column", "place"])
-    place = prepared.store.place("review")
+    place = opened.store.place("review")
     same = " AND ".join(f"t.`{name}` = s.`{name}`" for name in ("frame", "column", "place"))
-    known = prepared.store.read(spark, "review")
+    known = opened.store.read(spark, "review")
     strangers = frame.join(known, ["frame", "column", "place"], "left_anti").count()
     if strangers:
         raise DataContractError(

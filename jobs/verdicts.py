@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jobs import lake
-from jobs.prepare import Prepared, prepare
+from jobs.prepare import Opened, open_job
 from jobs.review import VERDICTS, Reviewed, Said, apply, open_rows, shown, standing
 from jobs.scores import Cell, is_right, read_value, truth_of
 from jobs.texts import text_of
@@ -35,9 +35,9 @@ def write_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> int:
     Raises:
         JobFileError: the file is there already, or cannot be written.
     """
-    prepared = prepare(spark, job, options=RunOptions())
-    tasks = {task.name: task for task in prepared.tasks}
-    rows = open_rows(spark, prepared)
+    opened = open_job(spark, job, options=RunOptions())
+    tasks = {task.name: task for task in opened.tasks}
+    rows = open_rows(spark, opened)
     try:
         with sheet.open("x", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, SHEET, extrasaction="ignore")
@@ -61,8 +61,8 @@ def import_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> Reviewed:
     Raises:
         JobFileError: with every line that cannot be understood; nothing is applied then.
     """
-    prepared = prepare(spark, job, options=RunOptions())
-    tasks = {task.name: task for task in prepared.tasks}
+    opened = open_job(spark, job, options=RunOptions())
+    tasks = {task.name: task for task in opened.tasks}
     said: list[Said] = []
     complaints: list[str] = []
     try:
@@ -80,8 +80,8 @@ def import_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> Reviewed:
         more = len(complaints) - MOST_COMPLAINTS
         listed = "\n".join(complaints[:MOST_COMPLAINTS]) + (f"\nand {more} more" if more > 0 else "")
         raise JobFileError(f"{sheet}: nothing was applied:\n{listed}")
-    apply(spark, prepared, said, reviewer=str(sheet.name))
-    return standing(spark, prepared)
+    apply(spark, opened, said, reviewer=str(sheet.name))
+    return standing(spark, opened)
 
 
 def _read_line(tasks: Mapping[str, AnyTask], line: Mapping[str, str | None]) -> Iterator[Said]:
@@ -128,10 +128,10 @@ def import_truth(spark: SparkSession, job: EnrichJob, table: str, truth: Mapping
     Raises:
         DataContractError: the table lacks a column.
     """
-    prepared = prepare(spark, job, options=RunOptions())
-    tasks = {task.name: task for task in prepared.tasks}
-    texts = truth_texts(spark, prepared, table, truth)
-    rows = [row for row in open_rows(spark, prepared) if row["column"] in truth]
+    opened = open_job(spark, job, options=RunOptions())
+    tasks = {task.name: task for task in opened.tasks}
+    texts = truth_texts(spark, opened, table, truth)
+    rows = [row for row in open_rows(spark, opened) if row["column"] in truth]
     said = []
     keys = spark.createDataFrame([(key,) for key in {row["key"] for row in rows}], "key string")
     known = {row["key"]: row for row in texts.join(F.broadcast(keys), "key").collect()}
@@ -144,26 +144,26 @@ def import_truth(spark: SparkSession, job: EnrichJob, table: str, truth: Mapping
         right = is_right(task, cell)
         correction = None if right else dumps(found[0])
         said.append(Said(row["frame"], row["column"], row["place"], "yes" if right else "no", correction))
-    apply(spark, prepared, said, reviewer=table)
-    return standing(spark, prepared)
+    apply(spark, opened, said, reviewer=table)
+    return standing(spark, opened)
 
 
-def truth_texts(spark: SparkSession, prepared: Prepared, table: str, truth: Mapping[str, str]) -> DataFrame:
+def truth_texts(spark: SparkSession, opened: Opened, table: str, truth: Mapping[str, str]) -> DataFrame:
     """A table of true values as texts: `key`, and one column for each that the job writes.
 
     Raises:
         DataContractError: the table lacks a column.
         JobFileError: `truth` names a column that the job does not write.
     """
-    if unknown := sorted(set(truth) - {task.name for task in prepared.tasks}):
-        known_names = ", ".join(task.name for task in prepared.tasks)
+    if unknown := sorted(set(truth) - {task.name for task in opened.tasks}):
+        known_names = ", ".join(task.name for task in opened.tasks)
         raise JobFileError(f"--column names {', '.join(unknown)}; this job writes {known_names}")
     known = lake.read(spark, lake.place_of(table))
-    if missing := sorted({*prepared.job.key, *truth.values()} - set(known.columns)):
+    if missing := sorted({*opened.job.key, *truth.values()} - set(known.columns)):
         raise DataContractError(f"{table} lacks {', '.join(missing)}; it has {', '.join(known.columns)}")
     kinds = {field.name: field.dataType for field in known.schema}
     texts = [text_of(lake.col(column), kinds[column]).alias(name) for name, column in truth.items()]
-    return known.select(lake.key_json(prepared.job.key).alias("key"), *texts)
+    return known.select(lake.key_json(opened.job.key).alias("key"), *texts)
 
 
 def label(spark: SparkSession, job: EnrichJob, *, console: Console, reviewer: str, blind: bool = False) -> Reviewed:
@@ -172,9 +172,9 @@ def label(spark: SparkSession, job: EnrichJob, *, console: Console, reviewer: st
     Args:
         blind: the model's answer is not shown, and the person gives one of their own.
     """
-    prepared = prepare(spark, job, options=RunOptions())
-    tasks = {task.name: task for task in prepared.tasks}
-    rows = open_rows(spark, prepared)
+    opened = open_job(spark, job, options=RunOptions())
+    tasks = {task.name: task for task in opened.tasks}
+    rows = open_rows(spark, opened)
     said: list[Said] = []
     try:
         for number, row in enumerate(rows, 1):
@@ -186,12 +186,12 @@ def label(spark: SparkSession, job: EnrichJob, *, console: Console, reviewer: st
                 break
             said.append(found)
             if len(said) >= SAVE_EVERY:
-                apply(spark, prepared, said, reviewer=reviewer)
+                apply(spark, opened, said, reviewer=reviewer)
                 said = []
     except (EOFError, KeyboardInterrupt):
         pass
-    apply(spark, prepared, said, reviewer=reviewer)
-    return standing(spark, prepared)
+    apply(spark, opened, said, reviewer=reviewer)
+    return standing(spark, opened)
 
 
 def _verdict(console: Console, task: AnyTask, row: Mapping[str, Any], answer: str) -> Said | None:

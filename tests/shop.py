@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,6 +121,19 @@ class Shop:
         """Return (key, column, old, new) of one run's change log."""
         logged = self.store(job).read(self.spark, "changes").where(f"run_id = '{run_id}'").collect()
         return {(row["key"], row["column"], row["old_value"], row["new_value"]) for row in logged}
+
+
+def keep(folder: Path, beside: Path) -> Path:
+    """Copy a folder of tables, for `put_back`."""
+    shutil.copytree(folder, beside)
+    return beside
+
+
+def put_back(spark: SparkSession, kept: Path, folder: Path) -> None:
+    """Give a folder of tables back what it held: what takes minutes to make serves several tests, under one name."""
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
 @contextmanager

@@ -1,20 +1,19 @@
 """Later nights: frames of the rows that came since, beside the older ones, and frames that fill night by night."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs.prepare import prepare, remarks
+from jobs.prepare import open_job, remarks_on_job
 from jobs.review import sample, standing
 from jobs.run import run
 from schemas.errors import DataContractError, JobFileError
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked, ScriptedEndpoint
-from tests.shop import TOPIC, Shop
+from tests.shop import TOPIC, Shop, keep, put_back
 
 ROWS = 100
 DDL = "id int, text string"
@@ -36,27 +35,25 @@ def rows(start: int, end: int) -> list[tuple[int, str]]:
 
 
 @pytest.fixture(scope="module")
-def promised(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a table about whose rows something is promised."""
-    shop = Shop(spark, tmp_path_factory.mktemp("promised"), server)
+def promised(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return a folder with a table about whose rows something is promised, and a copy of it."""
+    folder = tmp_path_factory.mktemp("promised")
+    shop = Shop(spark, folder / "now", server)
     server.script = sure_when_right
     shop.write(rows(0, ROWS), DDL)
     shop.run(job(shop))
     sample(spark, job(shop), rows=50)
     shop.judge(job(shop), "refund")
     assert shop.run(job(shop)).columns["topic"]["promised"] > ROWS / 2
-    return shop.folder
+    return [shop.folder, keep(shop.folder, folder / "kept")]
 
 
 @pytest.fixture
-def tickets(shop: Shop, promised: Path) -> Shop:
-    """Return a shop with a copy of that table and of its store, which calls it by the copy's name."""
+def tickets(shop: Shop, promised: list[Path]) -> Shop:
+    """Return a shop with that table."""
     shop.endpoint.script = sure_when_right
-    for name in ("t", "t_burnish"):
-        shutil.copytree(promised / name, shop.folder / name)
-    for table in ("frames", "review", "runs"):
-        place = shop.store(job(shop)).place(table).path
-        shop.spark.sql(f"UPDATE delta.`{place}` SET target = '{shop.path}'")
+    shop.folder, kept = promised
+    put_back(shop.spark, kept, shop.folder)
     return shop
 
 
@@ -68,7 +65,7 @@ def add(shop: Shop, declared: Any, start: int, end: int) -> Any:
 
 def frames(shop: Shop, declared: Any) -> dict[int, int | None]:
     """Which frame promises something of each row."""
-    cells = prepare(shop.spark, declared, options=RunOptions()).cells
+    cells = open_job(shop.spark, declared, options=RunOptions()).cells
     return {row["id"]: row["_framed0"] for row in cells.rows.select("id", "_framed0").collect()}
 
 
@@ -80,7 +77,7 @@ def promises(shop: Shop, start: int, end: int) -> set[str]:
 
 def test_rows_that_came_later_get_a_promise_of_their_own(tickets: Shop) -> None:
     declared = job(tickets)
-    first = standing(tickets.spark, prepare(tickets.spark, declared, options=RunOptions())).columns["topic"]
+    first = standing(tickets.spark, open_job(tickets.spark, declared, options=RunOptions())).columns["topic"]
     add(tickets, declared, 100, 160)
     before = tickets.version()
     add(tickets, declared, 160, 170)
@@ -128,8 +125,8 @@ def test_the_next_frame_fills_night_by_night(tickets: Shop) -> None:
     # what was judged so far changes nothing but the judged rows themselves
     again = add(tickets, declared, 140, 200)
     assert promises(tickets, 100, 200) <= {"carried", "person"}
-    prepared = prepare(tickets.spark, declared, options=RunOptions())
-    found = standing(tickets.spark, prepared).columns["topic"]
+    opened = open_job(tickets.spark, declared, options=RunOptions())
+    found = standing(tickets.spark, opened).columns["topic"]
     assert (found["rows"], found["since"] is None, found["is_open"]) == (100, False, False)
     assert "it is closed with 100 rows" in again.as_dict()["remarks"][-1]
     store = tickets.store(declared)
@@ -139,7 +136,7 @@ def test_the_next_frame_fills_night_by_night(tickets: Shop) -> None:
     assert set(first) <= {row["key"] for row in drawn}
     assert len({row["place"] for row in drawn}) == len(drawn) >= 50
     # a part of it is no sample
-    assert any("proves nothing yet" in remark for remark in remarks(prepared))
+    assert any("proves nothing yet" in remark for remark in remarks_on_job(opened))
     tickets.judge(declared, "refund")
     tickets.run(declared)
     assert promises(tickets, 100, 200) <= {"promised", "person"}

@@ -1,39 +1,56 @@
 """What people said of a job's answers: it spreads on request, lapses, teaches by example, and then proves nothing."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
 
 from jobs.calibrate import calibrate_columns
 from jobs.frames import framed_rows
-from jobs.prepare import prepare
+from jobs.prepare import open_job, prepare
 from jobs.review import Said, apply, newest_frames, open_rows, review_status, sample
 from schemas.errors import DataContractError
 from schemas.options import RunOptions
-from tests.scripted_endpoint import Asked
-from tests.shop import TOPIC, Shop
+from tests.scripted_endpoint import Asked, ScriptedEndpoint
+from tests.shop import TOPIC, Shop, keep, put_back
 
 DDL = "id int, text string"
 TWINS = 20  # rows of which each has a twin with the same text
 
 
-@pytest.fixture
-def said(shop: Shop) -> Shop:
-    """Return a shop whose rows are answered, all drawn, and of which somebody has corrected no. 3."""
-    shop.endpoint.script = lambda asked: ("refund", 0.9)
+@pytest.fixture(scope="module")
+def made(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Return a folder with a table whose rows are answered, all drawn, and of which somebody has corrected no. 3."""
+    folder = tmp_path_factory.mktemp("said")
+    shop = Shop(spark, folder / "now", server)
+    server.script = refund
     shop.write([(n, f"ticket no {n % TWINS} .") for n in range(2 * TWINS)], DDL)
     declared = shop.job(TOPIC)
     shop.run(declared)
     sample(shop.spark, declared, rows=2 * TWINS)
     correct(shop, declared, 3, "delivery")
+    return [shop.folder, keep(shop.folder, folder / "kept")]
+
+
+@pytest.fixture
+def said(shop: Shop, made: list[Path]) -> Shop:
+    """Return a shop with that table."""
+    shop.endpoint.script = refund
+    shop.folder, kept = made
+    put_back(shop.spark, kept, shop.folder)
     return shop
 
 
+def refund(asked: Asked) -> tuple[str, float]:
+    return "refund", 0.9
+
+
 def correct(shop: Shop, declared: Any, key: int, value: str) -> None:
-    prepared = prepare(shop.spark, declared, options=RunOptions())
-    row = next(row for row in open_rows(shop.spark, prepared) if row["key"] == f'{{"id":{key}}}')
+    opened = open_job(shop.spark, declared, options=RunOptions())
+    row = next(row for row in open_rows(shop.spark, opened) if row["key"] == f'{{"id":{key}}}')
     apply(
-        shop.spark, prepared, [Said(row["frame"], "topic", row["place"], "no", f'"{value}"')], reviewer="somebody"
+        shop.spark, opened, [Said(row["frame"], "topic", row["place"], "no", f'"{value}"')], reviewer="somebody"
     )  # fmt: skip
 
 
@@ -87,9 +104,9 @@ def test_what_people_said_can_be_an_example_and_then_proves_nothing(said: Shop) 
     assert all("ticket no 3 .\nLabel: delivery" in f"{asked.head}\n{asked.text}" for asked in heard)
     # neither the row nor its twin is in the frame
     assert sample(said.spark, declared, rows=5).columns["topic"]["rows"] == 2 * TWINS - 2
-    prepared = prepare(said.spark, declared, options=RunOptions())
-    frame = newest_frames(said.spark, prepared)["topic"]
-    framed = {row["key"] for row in framed_rows(said.spark, prepared.store, [frame], "topic").collect()}
+    opened = open_job(said.spark, declared, options=RunOptions())
+    frame = newest_frames(said.spark, opened)["topic"]
+    framed = {row["key"] for row in framed_rows(said.spark, opened.store, [frame], "topic").collect()}
     assert not framed & {'{"id":3}', '{"id":23}'}
     # what was said of an answer to other prompts is true of the answers to these (here to the twin, which was asked)
     with pytest.raises(DataContractError, match="topic: 1 judged rows, 0 of them right"):

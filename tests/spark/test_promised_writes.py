@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.console import Console
 from jobs.mix import mix
 from jobs.mix_files import MixPlan
 from jobs.plan import plan
-from jobs.prepare import prepare, remarks
+from jobs.prepare import open_job, prepare, remarks
 from jobs.purge import purge
 from jobs.review import Said, apply, open_rows, sample, standing
 from jobs.verdicts import harmless, import_sheet, import_truth, label, write_sheet
@@ -21,7 +20,7 @@ from schemas.errors import JobFileError
 from schemas.mix import MixFile
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked, ScriptedEndpoint
-from tests.shop import TOPIC, Shop, counts
+from tests.shop import TOPIC, Shop, counts, keep, put_back
 
 ROWS = 120
 DDL = "id int, text string, truth string"
@@ -35,23 +34,36 @@ def sure_when_right(asked: Asked) -> Any:
 
 
 @pytest.fixture(scope="module")
-def answered(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a table whose rows are answered, and wait."""
-    shop = Shop(spark, tmp_path_factory.mktemp("answered"), server)
+def made(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a folder with a table, what it holds once its rows are answered and wait, and once all are drawn."""
+    folder = tmp_path_factory.mktemp("tickets")
+    shop = Shop(spark, folder / "now", server)
     server.script = sure_when_right
     shop.write([(n, f"ticket no {n} .", "refund") for n in range(ROWS)], DDL)
     first = shop.run(job(shop))
     assert counts(first, "topic") == {"review": ROWS}
     assert "burnish review sample" in first.as_dict()["remarks"][-1]
-    return shop.folder
+    answered = keep(shop.folder, folder / "answered")
+    sample(spark, job(shop), rows=ROWS)
+    return {"now": shop.folder, "answered": answered, "drawn": keep(shop.folder, folder / "drawn")}
 
 
 @pytest.fixture
-def tickets(shop: Shop, answered: Path) -> Shop:
-    """Return a shop with a copy of that table and of its answers."""
+def tickets(shop: Shop, made: dict[str, Path]) -> Shop:
+    """Return the shop with that table, its rows answered."""
+    return as_made(shop, made, "answered")
+
+
+@pytest.fixture
+def drawn(shop: Shop, made: dict[str, Path]) -> Shop:
+    """Return the shop with that table, all its rows drawn for people to judge."""
+    return as_made(shop, made, "drawn")
+
+
+def as_made(shop: Shop, made: dict[str, Path], state: str) -> Shop:
     shop.endpoint.script = sure_when_right
-    for name in ("t", "t_burnish"):
-        shutil.copytree(answered / name, shop.folder / name)
+    shop.folder = made["now"]
+    put_back(shop.spark, made[state], shop.folder)
     return shop
 
 
@@ -130,11 +142,10 @@ def test_looks_at_a_frame(tickets: Shop) -> None:
     assert [(row["look"], row["labelled"]) for row in looks] == [(1, 5), (2, 65), (3, 65), (4, 3)]
 
 
-def test_a_sheet_goes_out_and_comes_back(tickets: Shop, tmp_path: Path) -> None:
-    declared = job(tickets)
-    sample(tickets.spark, declared, rows=ROWS)
+def test_a_sheet_goes_out_and_comes_back(drawn: Shop, tmp_path: Path) -> None:
+    declared = job(drawn)
     sheet = tmp_path / "sheet.csv"
-    assert write_sheet(tickets.spark, declared, sheet) == ROWS
+    assert write_sheet(drawn.spark, declared, sheet) == ROWS
     with sheet.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert harmless("=1+1") == "'=1+1"
@@ -152,96 +163,91 @@ def test_a_sheet_goes_out_and_comes_back(tickets: Shop, tmp_path: Path) -> None:
 
     write({0: {"verdict": "perhaps"}, 5: {"verdict": "no", "correction": "nonsense"}, 6: {"column": "colour"}})
     with pytest.raises(JobFileError) as refused:
-        import_sheet(tickets.spark, declared, back)
+        import_sheet(drawn.spark, declared, back)
     assert all(f"line {number}" in str(refused.value) for number in (2, 7, 8))
-    assert (
-        standing(tickets.spark, prepare(tickets.spark, declared, options=RunOptions())).columns["topic"]["judged"] == 0
-    )
+    assert standing(drawn.spark, open_job(drawn.spark, declared, options=RunOptions())).columns["topic"]["judged"] == 0
     write({})
-    found = import_sheet(tickets.spark, declared, back).columns["topic"]
+    found = import_sheet(drawn.spark, declared, back).columns["topic"]
     assert (found["drawn"], found["judged"]) == (ROWS, ROWS)
-    corrected = tickets.store(declared).read(tickets.spark, "review").where("verdict = 'no'").collect()
+    corrected = drawn.store(declared).read(drawn.spark, "review").where("verdict = 'no'").collect()
     assert {row["correction"] for row in corrected} == {json.dumps("refund")}
 
 
-def test_a_person_answers_at_the_terminal(tickets: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    declared = job(tickets)
-    sample(tickets.spark, declared, rows=6)
+def test_a_person_answers_at_the_terminal(drawn: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = job(drawn)
     typed = iter(["y", "what", "n", "e", "nonsense", "e", "refund", "s", "q"])
     console = Console(width=100, quiet=True)
     monkeypatch.setattr(console, "input", lambda prompt: next(typed))
-    found = label(tickets.spark, declared, console=console, reviewer="somebody")
+    found = label(drawn.spark, declared, console=console, reviewer="somebody")
     assert found.columns["topic"]["judged"] == 4
-    rows = tickets.store(declared).read(tickets.spark, "review").orderBy("place").collect()
+    rows = drawn.store(declared).read(drawn.spark, "review").orderBy("place").collect()
     assert [(row["verdict"], row["correction"]) for row in rows[:5]] == [
         ("yes", None), ("no", None), ("no", '"refund"'), ("skip", None), (None, None),
     ]  # fmt: skip
-    blind = iter(["refund", ""])
+    blind = iter(["refund", "", "q"])
     monkeypatch.setattr(console, "input", lambda prompt: next(blind))
-    label(tickets.spark, declared, console=console, reviewer="somebody", blind=True)
-    rows = tickets.store(declared).read(tickets.spark, "review").orderBy("place").collect()
+    label(drawn.spark, declared, console=console, reviewer="somebody", blind=True)
+    rows = drawn.store(declared).read(drawn.spark, "review").orderBy("place").collect()
     assert rows[4]["verdict"] == ("yes" if json.loads(rows[4]["value"]) == "refund" else "no")
     assert rows[5]["verdict"] == "skip"
 
 
-def test_what_a_person_said_wins_over_the_model(tickets: Shop) -> None:
-    declared = job(tickets).model_copy(update={"accept": 0.0})
-    sample(tickets.spark, declared, rows=ROWS)
-    prepared = prepare(tickets.spark, declared, options=RunOptions())
-    wrong = next(row for row in open_rows(tickets.spark, prepared) if row["value"] == '"other"')
-    right = next(row for row in open_rows(tickets.spark, prepared) if row["value"] == '"refund"')
+def test_what_a_person_said_wins_over_the_model(drawn: Shop) -> None:
+    declared = job(drawn).model_copy(update={"accept": 0.0})
+    opened = open_job(drawn.spark, declared, options=RunOptions())
+    wrong = next(row for row in open_rows(drawn.spark, opened) if row["value"] == '"other"')
+    right = next(row for row in open_rows(drawn.spark, opened) if row["value"] == '"refund"')
     apply(
-        tickets.spark, prepared, reviewer="somebody",
+        drawn.spark, opened, reviewer="somebody",
         said=[
             Said(wrong["frame"], "topic", wrong["place"], "no", '"delivery"'),
             Said(right["frame"], "topic", right["place"], "yes"),
         ],
     )  # fmt: skip
     ids = [json.loads(row["key"])["id"] for row in (wrong, right)]
-    tickets.endpoint.taken()
-    result = tickets.run(declared)
-    assert not tickets.endpoint.taken()
+    drawn.endpoint.taken()
+    result = drawn.run(declared)
+    assert not drawn.endpoint.taken()
     assert result.columns["topic"]["from_people"] == 2
-    rows = tickets.rows()
+    rows = drawn.rows()
     assert [rows[key]["topic"] for key in ids] == ["delivery", "refund"]
     assert all("person" in rows[key]["topic_meta"]["notes"] for key in ids)
     assert [rows[key]["topic_confidence"] is None for key in ids] == [True, False]
-    assert not prepare(tickets.spark, declared, options=RunOptions()).writes
+    assert not prepare(drawn.spark, declared, options=RunOptions()).writes
     # it is a training row
-    file = tickets.folder / "job.yaml"
+    file = drawn.folder / "job.yaml"
     file.write_text(declared.model_dump_json(by_alias=True, exclude_none=True))
     source = {"kind": "reviewed", "name": "looked_at", "job": str(file)}
     mix_file = MixFile.model_validate(
-        {"model": "smollm2-untuned", "output": {"path": str(tickets.folder / "mix")}, "sources": [source]}
+        {"model": "smollm2-untuned", "output": {"path": str(drawn.folder / "mix")}, "sources": [source]}
     )
-    learned = mix(tickets.spark, MixPlan(mix_file, {"looked_at": declared})).as_dict()
+    learned = mix(drawn.spark, MixPlan(mix_file, {"looked_at": declared})).as_dict()
     assert learned["sources"]["looked_at"]["instances"] == 2
     # it outlives the prompt, and lapses with the row's input
-    tickets.sql(f"UPDATE {{t}} SET text = 'ticket no 1 .' WHERE id = {ids[1]}")
+    drawn.sql(f"UPDATE {{t}} SET text = 'ticket no 1 .' WHERE id = {ids[1]}")
     other = declared.model_copy(
         update={"columns": (declared.columns[0].model_copy(update={"instructions": "Think."}),)}
     )
-    tickets.run(other, reask=True)
-    rows = tickets.rows()
+    drawn.run(other, reask=True)
+    rows = drawn.rows()
     assert [rows[key]["topic"] for key in ids] == ["delivery", "refund"]
     assert rows[ids[0]]["topic_meta"]["notes"][0] == "person"
     assert "person" not in rows[ids[1]]["topic_meta"]["notes"]
     # a label that is none any more is told, not written
-    fewer = tickets.job({**TOPIC, "labels": ["refund", "other"]}, accept=0.0)
-    told = tickets.run(fewer, reask=True).as_dict()["remarks"]
+    fewer = drawn.job({**TOPIC, "labels": ["refund", "other"]}, accept=0.0)
+    told = drawn.run(fewer, reask=True).as_dict()["remarks"]
     assert any("1 answers that people gave are none of the labels now" in remark for remark in told)
-    assert tickets.rows()[ids[0]]["topic"] == "other"
+    assert drawn.rows()[ids[0]]["topic"] == "other"
 
 
-def test_a_purged_row_is_out_of_frame_and_review(tickets: Shop) -> None:
-    declared = job(tickets)
-    sample(tickets.spark, declared, rows=3)
-    store = tickets.store(declared)
-    key = json.loads(store.read(tickets.spark, "review").where("place = 2").first()["key"])["id"]
-    found = purge(tickets.spark, declared, key={"id": str(key)})
+def test_a_purged_row_is_out_of_frame_and_review(drawn: Shop) -> None:
+    declared = job(drawn)
+    store = drawn.store(declared)
+    key = json.loads(store.read(drawn.spark, "review").where("place = 2").first()["key"])["id"]
+    found = purge(drawn.spark, declared, key={"id": str(key)})
     assert (found.rows["review"], found.rows["framed"]) == (1, 1)
     for table in ("review", "framed"):
-        left = store.read(tickets.spark, table).select("key").collect()
+        left = store.read(drawn.spark, table).select("key").collect()
         assert key not in [json.loads(row["key"])["id"] for row in left]
 
 

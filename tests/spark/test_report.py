@@ -8,7 +8,6 @@ import pytest
 
 from jobs.report import report
 from jobs.review import sample
-from jobs.verdicts import import_truth
 from tests.scripted_endpoint import Asked
 from tests.shop import TOPIC, Shop
 
@@ -23,7 +22,7 @@ def asked_about(shop: Shop, texts: list[str]) -> Any:
     declared = shop.job(TOPIC, accept={"precision": 0.5, "assurance": 0.6}, engine={"gpu_hour_price": 1000})
     shop.run(declared)
     sample(shop.spark, declared, rows=len(rows))
-    import_truth(shop.spark, declared, shop.path, {"topic": "truth"})
+    shop.judge(declared, "refund")
     shop.run(declared)
     return declared
 
