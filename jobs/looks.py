@@ -18,13 +18,12 @@ from jobs.calibration import Calibration, Curve
 from jobs.chosen import identity, is_same_question
 from jobs.draws import ORDER, drawn_rows
 from jobs.frames import Frame, framed_rows, frames_of, members_of, standing_frames
-from jobs.people import RIGHT, is_allowed, people_said
+from jobs.people import RIGHT, allowed, columns_spoken_of, people_said
 from jobs.promise import Candidate, Verdict, certify, labels_to_start, level_of_look
 from jobs.store import Store
 from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tables import LOOKS, ddl
-from schemas.tasks import AnyTask
 
 JUDGED = ("place", "key", "score", "value", "verdict")
 
@@ -75,8 +74,12 @@ def rules_of(
     books = _Books.opened(spark, store, closed)
     found = {name: _rule(books, name, closed[name], promise, looks=looks) for name, promise in promises.items()}
     found = {task.name: found.get(task.name) or plain_rule(job, task) for task in job.columns}
-    for name in _spoken_of(spark, store, job):
-        found[name] = _with_people(spark, store, job, job.task(name), found[name])
+    for name, refused in columns_spoken_of(spark, store, job).items():
+        people = allowed(people_said(spark, store, job, job.task(name)), job.task(name))
+        found[name] = replace(found[name], people=people, spreads=job.review.spread)
+        if refused:
+            told = f"{name}: {refused} answers that people gave are none of the labels now, and are not written"
+            found[name] = replace(found[name], remarks=(*found[name].remarks, told))
     for name, row in _calibrations(spark, store, job, scored_as).items():
         rule, rows, calibration = found[name], row["rows"], None
         if row["fingerprint"] == scored_as[name]:
@@ -88,27 +91,6 @@ def rules_of(
             told = f"{name}: its calibration was made for another {other} and is not used; make a new one"
         found[name] = replace(rule, calibration=calibration, remarks=(*rule.remarks, told))
     return found
-
-
-def _spoken_of(spark: SparkSession, store: Store, job: EnrichJob) -> list[str]:
-    """The job's columns of which people have said something."""
-    if not store.exists(spark, "review"):
-        return []
-    names = [task.name for task in job.columns]
-    mine = (F.col("target") == job.target_place.text) & F.col("column").isin(names)
-    said = store.read(spark, "review").where(mine & F.coalesce("correction", "verdict").isNotNull())
-    there = {row["column"] for row in said.groupBy("column").count().collect()}
-    return [name for name in names if name in there]
-
-
-def _with_people(spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, rule: Rule) -> Rule:
-    rows, remarks = people_said(spark, store, job, task), rule.remarks
-    if task.example_words is not None:
-        allowed = F.coalesce(is_allowed(task), F.lit(False))
-        if refused := rows.where(~allowed).count():
-            told = f"{task.name}: {refused} answers that people gave are none of the labels now, and are not written"
-            remarks, rows = (*remarks, told), rows.where(allowed)
-    return replace(rule, people=rows, spreads=job.review.spread, remarks=remarks)
 
 
 def _calibrations(spark: SparkSession, store: Store, job: EnrichJob, scored_as: dict[str, str]) -> dict[str, Row]:

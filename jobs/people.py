@@ -23,15 +23,29 @@ def people_said(
     Args:
         version: of the review table; the newest by default.
     """
+    mine = _said(spark, store, job, version=version).where(F.col("column") == task.name)
+    dated = F.coalesce("reviewed_at", F.timestamp_seconds(F.lit(0))).alias("reviewed_at")
+    return mine.select("key", "inputs", "inputs_hash", "said", dated)
+
+
+def columns_spoken_of(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, int]:
+    """The job's columns of whose cells people said something: how many of these words are none of the labels now."""
+    if not store.exists(spark, "review"):
+        return {}
+    refused = F.lit(False)
+    for task in job.columns:
+        refused = F.when(F.col("column") == task.name, ~_is_allowed_now(task)).otherwise(refused)
+    said = _said(spark, store, job).where(F.col("column").isin([task.name for task in job.columns]))
+    return {row["column"]: row["n"] for row in said.groupBy("column").agg(F.count_if(refused).alias("n")).collect()}
+
+
+def _said(spark: SparkSession, store: Store, job: EnrichJob, *, version: int | None = None) -> DataFrame:
     review = (
         store.read(spark, "review") if version is None else lake.read(spark, store.place("review"), version=version)
     )
-    mine = (F.col("target") == job.target_place.text) & (F.col("column") == task.name)
     said = F.coalesce("correction", F.when(F.col("verdict") == RIGHT, F.col("value")))
-    rows = review.where(mine & F.col("inputs_hash").isNotNull()).withColumn("said", said)
-    known = newest(rows.where(F.col("said").isNotNull()), "key", "inputs_hash")
-    dated = F.coalesce("reviewed_at", F.timestamp_seconds(F.lit(0))).alias("reviewed_at")
-    return known.select("key", "inputs", "inputs_hash", "said", dated)
+    mine = (F.col("target") == job.target_place.text) & F.col("inputs_hash").isNotNull()
+    return newest(review.where(mine).withColumn("said", said).where("said IS NOT NULL"), "column", "key", "inputs_hash")
 
 
 def newest(rows: DataFrame, *by: str) -> DataFrame:
@@ -40,8 +54,16 @@ def newest(rows: DataFrame, *by: str) -> DataFrame:
     return rows.withColumn("_nth", F.row_number().over(order)).where("_nth = 1").drop("_nth")
 
 
-def is_allowed(task: AnyTask) -> Column:
-    """Whether `said` is an answer that the task's labels allow now."""
+def allowed(said: DataFrame, task: AnyTask) -> DataFrame:
+    """Those of `people_said` that are answers which the task's labels allow now."""
+    return said if task.example_words is None else said.where(_is_allowed_now(task))
+
+
+def _is_allowed_now(task: AnyTask) -> Column:
+    return F.coalesce(_is_allowed(task), F.lit(False))
+
+
+def _is_allowed(task: AnyTask) -> Column:
     words = task.example_words
     if words is None:
         return F.lit(True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from jobs.mix import mix
 from jobs.mix_files import MixPlan
 from jobs.plan import plan
-from jobs.prepare import open_job, prepare, remarks
+from jobs.prepare import open_job, prepare, remarks_on_job
 from jobs.purge import purge
 from jobs.review import Said, apply, open_rows, sample, standing
 from jobs.verdicts import harmless, import_sheet, import_truth, label, write_sheet
@@ -73,7 +73,7 @@ def job(shop: Shop, **accept: Any) -> Any:
 
 def looked(shop: Shop, declared: Any) -> str:
     """Look as a run does, and return what it says."""
-    return remarks(prepare(shop.spark, declared, options=RunOptions(), looks=True))[-1]
+    return remarks_on_job(open_job(shop.spark, declared, options=RunOptions(), looks=True))[-1]
 
 
 def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
