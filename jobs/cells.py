@@ -11,8 +11,8 @@ A cell's state is one word, sometimes with a reason after a colon:
     done:<status>  stands as it should
 
 Reads columns of the source (and, under the prefix `_target_`, of a separate target); adds `_state0`, `_state1`, … with
-what they are made of, and makes of the cells to do one struct each: task (int), state, hash, question_id, old,
-old_meta, reference, said, was (the status on record).
+what they are made of, and makes of the cells to do one struct each: task (int), state, hash, question_id, seen
+(a hash of what its MERGE must find), old, old_meta, reference, said, was (the status on record).
 """
 
 from collections.abc import Mapping
@@ -25,9 +25,9 @@ from pyspark.sql import types as T
 from jobs import lake
 from jobs.acceptance import Rule, plain_rules
 from jobs.chosen import identity, is_by_another
-from jobs.columns import broken_rule
+from jobs.columns import broken_rule, compared
 from jobs.source import TARGET, Scope, one_column
-from jobs.texts import canonical, input_hash, is_blank, text_of, type_tag, value_hash
+from jobs.texts import canonical, input_hash, is_blank, seen, text_of, type_tag, value_hash
 from schemas.errors import PERMANENT_ROW_CODES, DataContractError
 from schemas.options import RunOptions
 from schemas.tables import HOLDING_NOTES, META_DDL
@@ -84,6 +84,7 @@ class View:
         self.tags = [type_tag(kind) for kind in self.kinds]
         prefix = "" if scope.job.is_in_place else TARGET
         there = scope.rows.schema
+        self.seen = seen([self._standing(there, prefix + name) for name in compared(scope.job, task)])
         self.value = self._text(there, prefix + task.name)
         self.whole_meta = self._typed(there, prefix + f"{task.name}_meta", META_DDL)
         self.meta = {field: F.col(f"_{field}{at}") for field in RECORDED}
@@ -101,6 +102,11 @@ class View:
             f"_value{self.at}": value_hash(self.value),
         }
         return hashes | {f"_{field}{self.at}": self.whole_meta[field] for field in RECORDED}
+
+    @staticmethod
+    def _standing(there: T.StructType, name: str) -> tuple[Column, T.DataType]:
+        # a column that the MERGE will find, since it is added before, and nothing in it
+        return (lake.col(name), there[name].dataType) if name in there.names else (F.lit(None), T.NullType())
 
     @staticmethod
     def _typed(there: T.StructType, name: str, kind: str) -> Column:
@@ -186,6 +192,7 @@ def _struct(view: View, reference: Column) -> Column:
         state.alias("state"),
         hashed.alias("hash"),
         F.when(state == "redecide", view.meta["question_id"]).otherwise(hashed).alias("question_id"),
+        view.seen.alias("seen"),
         view.value.alias("old"),
         F.to_json(view.whole_meta).alias("old_meta"),
         reference.alias("reference"),

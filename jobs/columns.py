@@ -6,6 +6,7 @@ from pyspark.sql.types import StructType
 
 from jobs.texts import one_of
 from schemas.fields import Attribute
+from schemas.job import EnrichJob
 from schemas.tables import META_DDL
 from schemas.tasks import AnyTask, Clean, Extract
 
@@ -17,6 +18,11 @@ _ATTRIBUTE_TYPES = {
     "date": "date",
     "bool": "boolean",
 }
+
+
+def compared(job: EnrichJob, task: AnyTask) -> tuple[str, ...]:
+    """The target's columns that a MERGE must find as the plan saw them: what a cell is made of and what it replaces."""
+    return tuple(dict.fromkeys((*task.inputs, task.name))) if job.is_in_place else (task.name,)
 
 
 def struct_type(task: Extract) -> str:

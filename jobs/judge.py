@@ -198,6 +198,7 @@ def _judged(cells: CellFrame) -> Column:
         F.col("old"),
         F.col("old_meta"),
         F.col("hash"),
+        F.col("seen"),
         F.when(status == "failed", F.col("a.error")).alias("error"),
         F.when(~unscored, confidence).alias("confidence"),
         _per_task([shown_scores(task, F.col("a.scores")) for task in tasks]).alias("scores"),

@@ -9,7 +9,8 @@ from pyspark.sql import types as T
 
 from jobs import lake
 from jobs.cells import CellFrame
-from jobs.texts import input_hash, text_of, type_tag, value_hash
+from jobs.columns import compared
+from jobs.texts import input_hash, seen, text_of, type_tag, value_hash
 from jobs.to_do import within
 from schemas.job import EnrichJob
 from schemas.tables import META_DDL, META_FIELDS
@@ -31,7 +32,9 @@ def merge(spark: SparkSession, staged: DataFrame, cells: CellFrame, *, run_id: s
     # partition meanwhile has changed under way, and waits for the next run.
     on = reduce(lambda left, right: left & right, (*same, *within(cells.partitions, of="t")))
     builder = target.alias("t").merge(staged.alias("s"), on)
-    builder = builder.whenMatchedUpdate(condition=writer.any_guard(), set=writer.updates())
+    # A condition would have the MERGE read and compute all that guards a cell twice, first to see which files to touch.
+    # All staged rows have something to write: one that changed under way is written as it stands.
+    builder = builder.whenMatchedUpdate(set=writer.updates())
     if not job.is_in_place:
         builder = builder.whenNotMatchedInsert(values=writer.inserts())
     builder.execute()
@@ -48,10 +51,6 @@ class _Writer:
         self.run_id = run_id
         self.guards = [self._guard(at) for at in range(len(self.tasks))]
 
-    def any_guard(self) -> Column:
-        """Whether any cell of the row is to be written; other rows are not rewritten."""
-        return reduce(lambda left, right: left | right, self.guards)
-
     def updates(self) -> dict[str, str | Column]:
         """Return column -> expression of the matched update."""
         found: dict[str, str | Column] = {}
@@ -59,9 +58,7 @@ class _Writer:
             for name, value in self._cell(at).items():
                 is_meta = name == f"{self.tasks[at].name}_meta"
                 stands = self._standing(self.tasks[at]) if is_meta else lake.col(name, of="t")
-                guarded = F.when(self.guards[at], value).otherwise(stands)
-                # with one task the clause's own condition has said it already
-                found[lake.quoted(name)] = value if len(self.tasks) == 1 else guarded
+                found[lake.quoted(name)] = F.when(self.guards[at], value).otherwise(stands)
         for task in self.cells.scope.bystanders:
             if self._rewrites(task):
                 found[lake.quoted(f"{task.name}_meta")] = self._standing(task)
@@ -82,10 +79,8 @@ class _Writer:
     def _guard(self, at: int) -> Column:
         """The cell is staged, and the target holds the value and the inputs that the plan saw."""
         task, cell = self.tasks[at], F.col(f"s.c{at}")
-        same = self._text(task.name).eqNullSafe(cell["old"])
-        if self.job.is_in_place:
-            same = same & (self._hash(task, self.cells.fingerprints[task.name], {}) == cell["hash"])
-        return F.coalesce(cell.isNotNull() & ~cell["noop"] & same, F.lit(False))
+        stands = [(lake.col(name, of="t"), self.schema[name].dataType) for name in compared(self.job, task)]
+        return F.coalesce(cell.isNotNull() & ~cell["noop"] & (seen(stands) == cell["seen"]), F.lit(False))
 
     def _hash(self, task: AnyTask, fingerprint: str | Column, written: dict[str, Column]) -> Column:
         texts = [written.get(name, self._text(name)) for name in task.inputs]

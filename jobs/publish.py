@@ -121,8 +121,8 @@ def _with_rows(frame: DataFrame, rows: DataFrame, cells: CellFrame, *, how: str)
 
 
 def _typed_cell(cell: Column, judgement: Judgement) -> Column:
-    """Put the typed value beside the judged cell; null where this row has no such cell."""
-    return F.when(cell.isNotNull(), cell.withField("value", judgement.typed(cell["json"])))
+    """Give the judged cell its typed value for the JSON of it; null where this row has no such cell."""
+    return F.when(cell.isNotNull(), cell.withField("value", judgement.typed(cell["json"])).dropFields("json"))
 
 
 def log_changes(spark: SparkSession, staged: DataFrame, cells: CellFrame, store: Store, *, run_id: str) -> None:

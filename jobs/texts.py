@@ -1,7 +1,7 @@
 """Values as texts: what prompts show, what hashes see, what two cells are compared by. All in Catalyst."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from pyspark.sql import Column
@@ -89,6 +89,20 @@ def input_hash(fingerprint: str | Column, texts: list[Column], tags: list[str]) 
 def value_hash(text: Column) -> Column:
     """Return the hash of a cell's value as it stands; null has one too."""
     return F.sha2(F.coalesce(F.concat(F.lit("="), text), F.lit("-")), 256)
+
+
+def seen(values: Sequence[tuple[Column, T.DataType]]) -> Column:
+    """Return a hash of values as they stand, by which a row is known to be as it was seen: a bigint, null apart.
+
+    Of the values themselves, without making texts of them: each is computed for every row of a MERGE.
+    """
+    parts = [part for column, kind in values for part in (column.isNull(), _hashable(column, kind))]
+    return F.xxhash64(*parts)
+
+
+def _hashable(column: Column, kind: T.DataType) -> Column:
+    # a map has no order, and Spark no hash of it
+    return text_of(column, kind) if "map<" in kind.simpleString() or "variant" in kind.simpleString() else column
 
 
 def is_blank(text: Column) -> Column:

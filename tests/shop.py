@@ -109,9 +109,9 @@ class Shop:
         """Return the job's store."""
         return store_of(job)
 
-    def judge(self, job: EnrichJob, truth: str) -> None:
-        """Answer every open row in the review table itself: of each cell this is the right value."""
-        place, right = self.store(job).place("review"), f"'{json.dumps(truth)}'"
+    def judge(self, job: EnrichJob, truth: str | None) -> None:
+        """Answer every open row in the review table itself: of each cell this is the right value; None: the model's."""
+        place, right = self.store(job).place("review"), "value" if truth is None else f"'{json.dumps(truth)}'"
         self.spark.sql(
             f"UPDATE {lake.sql_name(place)} SET verdict = IF(value = {right}, 'yes', 'no'), reviewer = 'she', "
             f"correction = IF(value = {right}, NULL, {right}), reviewed_at = current_timestamp() WHERE verdict IS NULL"

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import NullType, StringType
 
 from jobs import lake
 from jobs.cells import with_cells
 from jobs.source import Scope
-from jobs.texts import canonical, input_hash, is_blank, text_of, type_tag, value_hash
+from jobs.texts import canonical, input_hash, is_blank, seen, text_of, type_tag, value_hash
 from schemas import canonical as plain
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
@@ -102,6 +103,23 @@ def test_invalid_bytes_are_replaced_and_the_repeated_hour_is_two_hours(spark: Sp
     with session_time_zone(spark, "Europe/Berlin"):
         found = frame.select(text_of(F.col("at"), frame.schema["at"].dataType)).collect()
     assert sorted(row[0] for row in found) == ["2024-10-27T00:30:00.000000Z", "2024-10-27T01:30:00.000000Z"]
+
+
+def test_what_stands_is_known_from_anything_else(spark: SparkSession) -> None:
+    schema = spark.createDataFrame([], DDL).schema
+    rows = [FULL, *(tuple(None if at == hole else value for at, value in enumerate(FULL)) for hole in range(len(FULL)))]
+    hashed = seen([(F.col(field.name), field.dataType) for field in schema])
+    found = [row[0] for row in spark.createDataFrame(rows, schema).select(hashed).collect()]
+    assert len(set(found)) == len(rows)
+    pairs = [("a", None), (None, "a"), (None, None), ("", None), (None, ""), ("", ""), ("a", ""), ("", "a")]
+    both = spark.createDataFrame(pairs, "one string, other string")
+    strings = seen([(F.col(name), both.schema[name].dataType) for name in both.columns])
+    assert len({row[0] for row in both.select(strings).collect()}) == len(pairs)
+    # a column that is not there yet is one with nothing in it
+    absent = seen([(F.lit(None), NullType())])
+    assert both.where("one IS NULL").select(absent == seen([(F.col("one"), StringType())])).distinct().collect() == [
+        Row(True)
+    ]  # fmt: skip
 
 
 def test_blank_is_white_space_of_any_script(spark: SparkSession) -> None:

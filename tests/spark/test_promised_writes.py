@@ -128,7 +128,7 @@ def test_looks_at_a_frame(tickets: Shop) -> None:
     sample(tickets.spark, declared, rows=60)
     tickets.judge(declared, "refund")
     # a plan says so, and takes no look
-    told = plan(tickets.spark, declared, options=RunOptions()).remarks[-1]
+    told = remarks_on_job(open_job(tickets.spark, declared, options=RunOptions()))[-1]
     assert "65 rows are judged now, which the next run tests" in told
     assert "holds from score" in looked(tickets, declared)
     looked(tickets, declared)
@@ -253,11 +253,11 @@ def test_a_purged_row_is_out_of_frame_and_review(drawn: Shop) -> None:
 
 def test_a_column_in_place(shop: Shop) -> None:
     clean = {"task": "clean", "name": "city", "rules": "lower case"}
-    shop.write([(n, f" ROME{n} ", f"rome{n}") for n in range(40)], "id int, city string, truth string")
+    shop.write([(n, f" ROME{n} ") for n in range(40)], "id int, city string")
     declared = shop.job(clean, accept={"precision": 0.5, "assurance": 0.6})
     assert counts(shop.run(declared), "city") == {"review": 40}
     sample(shop.spark, declared, rows=20)
-    import_truth(shop.spark, declared, shop.path, {"city": "truth"})
+    shop.judge(declared, None)
     result = shop.run(declared)
     assert (result.columns["city"]["promised"], result.columns["city"]["changed"]) == (40, 40)
     assert not prepare(shop.spark, declared, options=RunOptions()).writes
