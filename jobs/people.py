@@ -23,29 +23,32 @@ def people_said(
     Args:
         version: of the review table; the newest by default.
     """
-    mine = _said(spark, store, job, version=version).where(F.col("column") == task.name)
+    heard = _heard(spark, store, job, version=version).where((F.col("column") == task.name) & F.col("holds"))
     dated = F.coalesce("reviewed_at", F.timestamp_seconds(F.lit(0))).alias("reviewed_at")
-    return mine.select("key", "inputs", "inputs_hash", "said", dated)
+    return newest(heard, "key", "inputs_hash").select("key", "inputs", "inputs_hash", "said", dated)
 
 
 def columns_spoken_of(spark: SparkSession, store: Store, job: EnrichJob) -> dict[str, int]:
-    """The job's columns of whose cells people said something: how many of these words are none of the labels now."""
+    """The job's columns of whose cells people said something: how many of their values are none of the labels now."""
     if not store.exists(spark, "review"):
         return {}
     refused = F.lit(False)
     for task in job.columns:
         refused = F.when(F.col("column") == task.name, ~_is_allowed_now(task)).otherwise(refused)
-    said = _said(spark, store, job).where(F.col("column").isin([task.name for task in job.columns]))
-    return {row["column"]: row["n"] for row in said.groupBy("column").agg(F.count_if(refused).alias("n")).collect()}
+    heard = _heard(spark, store, job).where(F.col("column").isin([task.name for task in job.columns]))
+    counted = newest(heard, "column", "key", "inputs_hash", "holds").groupBy("column")
+    return {row["column"]: row["n"] for row in counted.agg(F.count_if(F.col("holds") & refused).alias("n")).collect()}
 
 
-def _said(spark: SparkSession, store: Store, job: EnrichJob, *, version: int | None = None) -> DataFrame:
+def _heard(spark: SparkSession, store: Store, job: EnrichJob, *, version: int | None = None) -> DataFrame:
+    """Rows of which people said something; `said` is the value that it gives the cell (`holds`: there is one)."""
     review = (
         store.read(spark, "review") if version is None else lake.read(spark, store.place("review"), version=version)
     )
     said = F.coalesce("correction", F.when(F.col("verdict") == RIGHT, F.col("value")))
-    mine = (F.col("target") == job.target_place.text) & F.col("inputs_hash").isNotNull()
-    return newest(review.where(mine).withColumn("said", said).where("said IS NOT NULL"), "column", "key", "inputs_hash")
+    mine = (F.col("target") == job.target_place.text) & F.coalesce("correction", "verdict").isNotNull()
+    holds = F.col("said").isNotNull() & F.col("inputs_hash").isNotNull()
+    return review.where(mine).withColumn("said", said).withColumn("holds", holds)
 
 
 def newest(rows: DataFrame, *by: str) -> DataFrame:
