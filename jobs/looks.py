@@ -18,7 +18,7 @@ from jobs.calibration import Calibration, Curve
 from jobs.chosen import identity, is_same_question
 from jobs.draws import ORDER, drawn_rows
 from jobs.frames import Frame, framed_rows, frames_of, members_of, standing_frames
-from jobs.people import RIGHT, allowed, columns_spoken_of, people_said
+from jobs.people import RIGHT, columns_spoken_of, is_allowed, people_said
 from jobs.promise import Candidate, Verdict, certify, labels_to_start, level_of_look
 from jobs.store import Store
 from schemas.accept import Promise
@@ -75,7 +75,8 @@ def rules_of(
     found = {name: _rule(books, name, closed[name], promise, looks=looks) for name, promise in promises.items()}
     found = {task.name: found.get(task.name) or plain_rule(job, task) for task in job.columns}
     for name, refused in columns_spoken_of(spark, store, job).items():
-        people = allowed(people_said(spark, store, job, job.task(name)), job.task(name))
+        task = job.task(name)
+        people = people_said(spark, store, job, task).where(is_allowed(task))
         found[name] = replace(found[name], people=people, spreads=job.review.spread)
         if refused:
             told = f"{name}: {refused} answers that people gave are none of the labels now, and are not written"

@@ -34,7 +34,7 @@ def columns_spoken_of(spark: SparkSession, store: Store, job: EnrichJob) -> dict
         return {}
     refused = F.lit(False)
     for task in job.columns:
-        refused = F.when(F.col("column") == task.name, ~_is_allowed_now(task)).otherwise(refused)
+        refused = F.when(F.col("column") == task.name, ~F.coalesce(is_allowed(task), F.lit(False))).otherwise(refused)
     heard = _heard(spark, store, job).where(F.col("column").isin([task.name for task in job.columns]))
     counted = newest(heard, "column", "key", "inputs_hash", "holds").groupBy("column")
     return {row["column"]: row["n"] for row in counted.agg(F.count_if(F.col("holds") & refused).alias("n")).collect()}
@@ -57,16 +57,8 @@ def newest(rows: DataFrame, *by: str) -> DataFrame:
     return rows.withColumn("_nth", F.row_number().over(order)).where("_nth = 1").drop("_nth")
 
 
-def allowed(said: DataFrame, task: AnyTask) -> DataFrame:
-    """Those of `people_said` that are answers which the task's labels allow now."""
-    return said if task.example_words is None else said.where(_is_allowed_now(task))
-
-
-def _is_allowed_now(task: AnyTask) -> Column:
-    return F.coalesce(_is_allowed(task), F.lit(False))
-
-
-def _is_allowed(task: AnyTask) -> Column:
+def is_allowed(task: AnyTask) -> Column:
+    """Whether `said` is an answer that the task's labels allow now."""
     words = task.example_words
     if words is None:
         return F.lit(True)

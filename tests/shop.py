@@ -109,9 +109,21 @@ class Shop:
         """Return the job's store."""
         return store_of(job)
 
-    def judge(self, job: EnrichJob, truth: str | None) -> None:
-        """Answer every open row in the review table itself: of each cell this is the right value; None: the model's."""
-        place, right = self.store(job).place("review"), "value" if truth is None else f"'{json.dumps(truth)}'"
+    def kept(self, name: str) -> Path:
+        """Copy all tables beside their folder, for `put_back`."""
+        return Path(shutil.copytree(self.folder, self.folder.with_name(name)))
+
+    def put_back(self, folder: Path, kept: Path) -> "Shop":
+        """Become the shop of a folder that holds again what was kept: under one name it serves several tests."""
+        self.folder = folder
+        shutil.rmtree(folder)
+        shutil.copytree(kept, folder)
+        self.spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
+        return self
+
+    def judge(self, job: EnrichJob, truth: str) -> None:
+        """Answer every open row in the review table itself: of each cell this is the right value."""
+        place, right = self.store(job).place("review"), f"'{json.dumps(truth)}'"
         self.spark.sql(
             f"UPDATE {lake.sql_name(place)} SET verdict = IF(value = {right}, 'yes', 'no'), reviewer = 'she', "
             f"correction = IF(value = {right}, NULL, {right}), reviewed_at = current_timestamp() WHERE verdict IS NULL"
@@ -121,19 +133,6 @@ class Shop:
         """Return (key, column, old, new) of one run's change log."""
         logged = self.store(job).read(self.spark, "changes").where(f"run_id = '{run_id}'").collect()
         return {(row["key"], row["column"], row["old_value"], row["new_value"]) for row in logged}
-
-
-def keep(folder: Path, beside: Path) -> Path:
-    """Copy a folder of tables, for `put_back`."""
-    shutil.copytree(folder, beside)
-    return beside
-
-
-def put_back(spark: SparkSession, kept: Path, folder: Path) -> None:
-    """Give a folder of tables back what it held: what takes minutes to make serves several tests, under one name."""
-    shutil.rmtree(folder)
-    shutil.copytree(kept, folder)
-    spark._jvm.org.apache.spark.sql.delta.DeltaLog.clearCache()
 
 
 @contextmanager

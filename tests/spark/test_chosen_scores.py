@@ -60,6 +60,10 @@ def test_another_score_is_published_without_a_question(shop: Shop) -> None:
     assert rows[0]["parts_scores"] == pytest.approx({"a": 0.54, "b": 0.8})
     assert not prepare(shop.spark, job("minimum"), options=RunOptions()).writes
 
+    shop.run(job("mean_probability"))
+    rows = shop.rows()
+    assert column(rows, "said_confidence", [0, 1]) == pytest.approx([0.7, 0.75])
+    assert rows[0]["parts_confidence"] == pytest.approx(0.875)
     # and back: the calibration holds again
     shop.run(job())
     rows = shop.rows()

@@ -5,15 +5,19 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
+from jobs import lake
 from jobs.calibrate import calibrate_columns
 from jobs.frames import framed_rows
+from jobs.people import columns_spoken_of
 from jobs.prepare import open_job, prepare
 from jobs.review import Said, apply, newest_frames, open_rows, review_status, sample
 from schemas.errors import DataContractError
 from schemas.options import RunOptions
+from schemas.tables import REVIEW
 from tests.scripted_endpoint import Asked, ScriptedEndpoint
-from tests.shop import TOPIC, Shop, keep, put_back
+from tests.shop import TOPIC, Shop
 
 DDL = "id int, text string"
 TWINS = 20  # rows of which each has a twin with the same text
@@ -30,16 +34,14 @@ def made(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest
     shop.run(declared)
     sample(shop.spark, declared, rows=2 * TWINS)
     correct(shop, declared, 3, "delivery")
-    return [shop.folder, keep(shop.folder, folder / "kept")]
+    return [shop.folder, shop.kept("kept")]
 
 
 @pytest.fixture
 def said(shop: Shop, made: list[Path]) -> Shop:
     """Return a shop with that table."""
     shop.endpoint.script = refund
-    shop.folder, kept = made
-    put_back(shop.spark, kept, shop.folder)
-    return shop
+    return shop.put_back(*made)
 
 
 def refund(asked: Asked) -> tuple[str, float]:
@@ -85,6 +87,30 @@ def test_an_answer_spreads_to_equal_inputs_on_request_and_lapses_with_them(said:
     said.run(spreading)
     assert topics(said, 3) == ["refund"]
     assert review_status(said.spark, spreading).lapsed == found.lapsed
+
+
+def test_columns_spoken_of(shop: Shop) -> None:
+    declared = shop.job(TOPIC, TOPIC | {"name": "refused"}, TOPIC | {"name": "silent"})
+    store = shop.store(declared)
+    store.create(shop.spark, promises=True)
+    given = [
+        ("topic", shop.path, 1, "no", None),
+        ("refused", shop.path, 1, "no", '"gone"'),
+        ("refused", shop.path, 2, "no", '"gone"'),
+        ("refused", shop.path, 2, "no", '"other"'),
+        ("silent", shop.path, 1, None, None),
+        ("silent", "another table", 1, "no", '"gone"'),
+    ]
+    spoken = shop.spark.createDataFrame(
+        [(*row, f"h{row[2]}", nth) for nth, row in enumerate(given)],
+        "column string, target string, key int, verdict string, correction string, inputs_hash string, nth int",
+    ).withColumn("reviewed_at", F.timestamp_seconds("nth"))
+    columns = [
+        (F.col(name) if name in spoken.columns else F.lit(None)).cast(kind).alias(name) for name, kind in REVIEW.items()
+    ]
+    lake.append(spoken.select(*columns), store.place("review"))
+    # a column of which somebody only said no is one; of two words on a row the newer counts
+    assert columns_spoken_of(shop.spark, store, declared) == {"topic": 0, "refused": 1}
 
 
 def test_what_people_said_can_be_an_example_and_then_proves_nothing(said: Shop) -> None:

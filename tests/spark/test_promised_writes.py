@@ -20,7 +20,7 @@ from schemas.errors import JobFileError
 from schemas.mix import MixFile
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked, ScriptedEndpoint
-from tests.shop import TOPIC, Shop, counts, keep, put_back
+from tests.shop import TOPIC, Shop, counts
 
 ROWS = 120
 DDL = "id int, text string, truth string"
@@ -43,9 +43,9 @@ def made(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest
     first = shop.run(job(shop))
     assert counts(first, "topic") == {"review": ROWS}
     assert "burnish review sample" in first.as_dict()["remarks"][-1]
-    answered = keep(shop.folder, folder / "answered")
+    answered = shop.kept("answered")
     sample(spark, job(shop), rows=ROWS)
-    return {"now": shop.folder, "answered": answered, "drawn": keep(shop.folder, folder / "drawn")}
+    return {"now": shop.folder, "answered": answered, "drawn": shop.kept("drawn")}
 
 
 @pytest.fixture
@@ -62,9 +62,7 @@ def drawn(shop: Shop, made: dict[str, Path]) -> Shop:
 
 def as_made(shop: Shop, made: dict[str, Path], state: str) -> Shop:
     shop.endpoint.script = sure_when_right
-    shop.folder = made["now"]
-    put_back(shop.spark, made[state], shop.folder)
-    return shop
+    return shop.put_back(made["now"], made[state])
 
 
 def job(shop: Shop, **accept: Any) -> Any:
@@ -128,7 +126,7 @@ def test_looks_at_a_frame(tickets: Shop) -> None:
     sample(tickets.spark, declared, rows=60)
     tickets.judge(declared, "refund")
     # a plan says so, and takes no look
-    told = remarks_on_job(open_job(tickets.spark, declared, options=RunOptions()))[-1]
+    told = plan(tickets.spark, declared, options=RunOptions()).remarks[-1]
     assert "65 rows are judged now, which the next run tests" in told
     assert "holds from score" in looked(tickets, declared)
     looked(tickets, declared)
@@ -253,11 +251,11 @@ def test_a_purged_row_is_out_of_frame_and_review(drawn: Shop) -> None:
 
 def test_a_column_in_place(shop: Shop) -> None:
     clean = {"task": "clean", "name": "city", "rules": "lower case"}
-    shop.write([(n, f" ROME{n} ") for n in range(40)], "id int, city string")
+    shop.write([(n, f" ROME{n} ", f"rome{n}") for n in range(40)], "id int, city string, truth string")
     declared = shop.job(clean, accept={"precision": 0.5, "assurance": 0.6})
     assert counts(shop.run(declared), "city") == {"review": 40}
     sample(shop.spark, declared, rows=20)
-    shop.judge(declared, None)
+    import_truth(shop.spark, declared, shop.path, {"city": "truth"})
     result = shop.run(declared)
     assert (result.columns["city"]["promised"], result.columns["city"]["changed"]) == (40, 40)
     assert not prepare(shop.spark, declared, options=RunOptions()).writes
