@@ -25,7 +25,7 @@ from jobs.verdicts import truth_texts
 from schemas.errors import DataContractError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
-from schemas.tables import CALIBRATIONS, ddl
+from schemas.tables import CALIBRATIONS
 from schemas.tasks import AnyTask
 from udfs.extras import need
 
@@ -98,7 +98,6 @@ def calibrate_columns(
             "; ".join(complaints) or "no row was judged yet",
             hint="`burnish review sample` draws rows to judge; a calibration needs right ones and wrong ones",
         )
-    opened.store.create(spark, promises=True)
     _record(spark, opened, found)
     return Calibrated(tuple(found), tuple(complaints))
 
@@ -171,7 +170,7 @@ def _record(spark: SparkSession, opened: Opened, found: Sequence[Calibration]) -
     rows = []
     for one in found:
         curves = [(label, curve.kind, curve.numbers) for label, curve in one.curves.items()]
-        row = {
+        row: dict[str, Any] = {
             "target": opened.job.target_place.text,
             "column": one.column,
             "fingerprint": opened.cells.scored_as(one.column),
@@ -180,6 +179,5 @@ def _record(spark: SparkSession, opened: Opened, found: Sequence[Calibration]) -
             "told": json.dumps(one.told, ensure_ascii=False),
             "fitted_at": datetime.now(UTC),
         }
-        rows.append(tuple(row[name] for name in CALIBRATIONS))
-    frame = spark.createDataFrame(rows, ddl(CALIBRATIONS))
-    lake.append(frame.coalesce(1), opened.store.place("calibrations"))
+        rows.append(row)
+    opened.store.append(lake.rows_of(spark, rows, CALIBRATIONS), "calibrations")

@@ -85,11 +85,10 @@ def put(spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, 
             F.lit(None).cast("timestamp").alias("reviewed_at"),
         )
     )
-    typed = [F.col(name).cast(kind).alias(name) for name, kind in REVIEW.items()]
     # two who draw at once must not give one number to two rows, nor draw a row twice
     same = f"t.frame = '{frame.name}' AND t.frame = s.frame AND t.`column` = s.`column`"
     taken = f"{same} AND (t.place = s.place OR t.key = s.key)"
-    lake.insert_new(found.select(*typed).coalesce(1), store.place("review"), unless=taken)
+    store.insert_new(found.coalesce(1), "review", unless=taken)
     return drawn_rows(spark, store, [frame]).count() - int(before["rows"])
 
 

@@ -25,7 +25,7 @@ from jobs.promise import MOST_CANDIDATES
 from jobs.store import Store
 from schemas.errors import DataContractError
 from schemas.job import EnrichJob
-from schemas.tables import FRAMED, FRAMES, ddl
+from schemas.tables import FRAMES
 from schemas.tasks import has_labels
 
 SCORED_STATES = ("done:accepted", "done:unchanged", "done:review", "redecide")
@@ -127,7 +127,6 @@ def open_frame(spark: SparkSession, cells: CellFrame, store: Store, *, since: in
         rows = outside(rows, framed_rows(spark, store, [one for one in frames if not one.is_open], task.name))
         if since not in {one.version for one in frames if one.since is None}:
             rows = outside(rows, _held_at(spark, cells, since))
-    store.create(spark, promises=True)
     freeze(rows, store, found)
     return close_frame(spark, cells, store, found)
 
@@ -170,9 +169,8 @@ def record(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame) ->
         "seed": frame.seed,
         "sample": frame.sample,
     }
-    row = spark.createDataFrame([tuple(header[field] for field in FRAMES)], ddl(FRAMES))
     # a store of an older version lacks the last columns
-    lake.append(row.coalesce(1), store.place("frames"), options={"mergeSchema": "true"})
+    store.append(lake.rows_of(spark, [header], FRAMES), "frames", options={"mergeSchema": "true"})
 
 
 def table_version(spark: SparkSession, cells: CellFrame) -> int:
@@ -204,13 +202,12 @@ def freeze(rows: DataFrame, store: Store, frame: Frame) -> None:
             "place": F.sha2(F.concat(F.lit(frame.seed or new_seed()), F.col("key")), 256),
         }
     )
-    rows = placed.select(*FRAMED)
     if frame.is_open:
         # runs may overlap
         same = f"t.frame = '{frame.name}' AND t.frame = s.frame AND t.`column` = s.`column` AND t.key = s.key"
-        lake.insert_new(rows, store.place("framed"), unless=same)
+        store.insert_new(placed, "framed", unless=same)
     else:
-        lake.append(rows, store.place("framed"))
+        store.append(placed, "framed")
 
 
 def outside(rows: DataFrame, others: DataFrame, *, by: Iterable[str] = ("key", "question_id")) -> DataFrame:
@@ -229,7 +226,7 @@ def _held_at(spark: SparkSession, cells: CellFrame, version: int) -> DataFrame:
     try:
         then = lake.read(spark, place, version=version)
         if f"{task.name}_meta" not in then.columns:
-            return spark.createDataFrame([], "key string, question_id string")
+            return lake.rows_of(spark, [], {"key": "string", "question_id": "string"})
         meta = lake.col(f"{task.name}_meta")
         held = then.where(meta["raw_score"].isNotNull()).select(
             lake.key_json(job.key).alias("key"), meta["question_id"].alias("question_id")

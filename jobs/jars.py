@@ -1,14 +1,18 @@
 """Delta's JARs: which ones the installed packages need, and whether Spark's own resolver can get them."""
 
+import fcntl
 import os
 import pwd
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from schemas.errors import EnvironmentProblem
+from udfs.models import cache_folder
 
 # Delta's poms name what every Spark brings in newer versions already: of 33 artefacts, 87 MB, these leave 8, 13 MB.
 BROUGHT_BY_SPARK = (
@@ -78,6 +82,17 @@ def jars_at_hand() -> Path | None:
     return next((path for path in places if path.is_file()), None)
 
 
+@contextmanager
+def one_fetches() -> Iterator[None]:
+    """Let one process of this host fetch missing JARs while others wait: resolvers spoil each other's downloads."""
+    if jars_at_hand() is not None:
+        yield
+        return
+    with (cache_folder() / "jars.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def fetch_jars(log: Path, *, patience_s: float = 120) -> None:
     """Let Spark's own resolver fetch Delta's JARs into its cache; gives up after `patience_s` without a sign of life.
 
@@ -85,7 +100,7 @@ def fetch_jars(log: Path, *, patience_s: float = 120) -> None:
         EnvironmentProblem: The resolver failed or fell silent; says why, and where its log is.
     """
     settings = [part for key, value in package_settings().items() for part in ("--conf", f"{key}={value}")]
-    with tempfile.TemporaryDirectory() as folder, log.open("wb") as out:
+    with one_fetches(), tempfile.TemporaryDirectory() as folder, log.open("wb") as out:
         # The gateway that `pyspark-shell` starts after resolving ends by itself when its input is closed.
         env = {**os.environ, "_PYSPARK_DRIVER_CONN_INFO_PATH": str(Path(folder) / "gateway"), "SPARK_CONNECT_MODE": "0"}
         command = [str(_spark_submit()), *settings, "pyspark-shell"]

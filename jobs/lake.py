@@ -3,11 +3,12 @@
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import cast
+from typing import Any, cast
 
+import pyarrow as pa
 from delta.exceptions import (
     ConcurrentAppendException,
     ConcurrentDeleteDeleteException,
@@ -251,6 +252,36 @@ def _appears(spark: SparkSession, place: Place) -> bool:
             return True
         time.sleep(0.3)
     return False
+
+
+def rows_of(spark: SparkSession, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> DataFrame:
+    """Return a frame of a few rows that the driver has (column -> Spark type); it is part of its query's plan.
+
+    Rows that are given as tuples would be a job of their own.
+    """
+    schema = struct(", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items()))
+    if not rows:
+        # the planner sees that there is none
+        return spark.createDataFrame([], schema).limit(0)
+    return spark.createDataFrame(pa.table({name: [row.get(name) for row in rows] for name in columns}), schema)
+
+
+def make(frame: DataFrame, place: Place, *, properties: Mapping[str, str]) -> bool:
+    """Make a Delta table of a frame's rows, in one commit; False where there is one meanwhile: nothing is written."""
+    try:
+        if place.table is not None:
+            named = frame.writeTo(sql_name(place)).using("delta")
+            for name, value in properties.items():
+                named = named.tableProperty(name, value)
+            named.create()
+        else:
+            frame.write.format("delta").mode("error").options(**properties).save(str(place.path))
+    except (*CONFLICTS, AnalysisException):
+        # another run may be making it at this moment
+        if not _appears(frame.sparkSession, place):
+            raise
+        return False
+    return True
 
 
 def append(frame: DataFrame, place: Place, *, options: dict[str, str] | None = None) -> None:

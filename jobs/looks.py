@@ -23,7 +23,7 @@ from jobs.promise import Candidate, Verdict, certify, labels_to_start, level_of_
 from jobs.store import Store
 from schemas.accept import Promise
 from schemas.job import EnrichJob
-from schemas.tables import LOOKS, ddl
+from schemas.tables import LOOKS
 
 JUDGED = ("place", "key", "score", "value", "verdict")
 
@@ -292,8 +292,7 @@ def _record(books: _Books, frame: Frame, promise: Promise, look: Look, digest: s
         "told": told,
         "looked_at": datetime.now(UTC),
     }
-    frame_ = books.spark.createDataFrame([tuple(row[name] for name in LOOKS)], ddl(LOOKS))
-    lake.append(frame_.coalesce(1), books.store.place("looks"))
+    books.store.append(lake.rows_of(books.spark, [row], LOOKS), "looks")
 
 
 def _digest(labels: Sequence[Labelled]) -> str:

@@ -20,7 +20,7 @@ from jobs.store import OF_PROMISES, Store
 from schemas.canonical import digest
 from schemas.job import Place
 from schemas.options import RunOptions
-from schemas.tables import QUIET, ddl
+from schemas.tables import QUIET
 from schemas.tasks import Impute
 from udfs.ask import code_digest
 
@@ -93,7 +93,7 @@ def note(
     if found is None or not found.is_as_seen(began, known):
         return
     row = (scope.job.target_place.text, found.digest, json.dumps(states), datetime.now(UTC))
-    store.append_quiet(spark.createDataFrame([row], ddl(QUIET)).coalesce(1))
+    store.append(lake.rows_of(spark, [dict(zip(QUIET, row, strict=True))], QUIET), "quiet")
 
 
 def _version_left(spark: SparkSession, scope: Scope, merges: int) -> int | None:

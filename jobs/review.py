@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from schemas.accept import Promise
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
-from schemas.tables import REVIEW, ddl
+from schemas.tables import REVIEW
 from schemas.tasks import AnyTask
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line ends
@@ -208,9 +208,9 @@ def apply(spark: SparkSession, opened: Opened, said: Sequence[Said], *, reviewer
         return
     now = datetime.now(UTC)
     fields = ("frame", "column", "place", "verdict", "correction", "reviewer", "reviewed_at")
-    kinds = ddl({name: REVIEW[name] for name in fields})
-    given = [(one.frame, one.column, one.place, one.verdict, one.correction, reviewer, now) for one in said]
-    frame = spark.createDataFrame(given, kinds).dropDuplicates(["frame", "column", "place"])
+    given = [{**asdict(one), "reviewer": reviewer, "reviewed_at": now} for one in said]
+    frame = lake.rows_of(spark, given, {name: REVIEW[name] for name in fields})
+    frame = frame.dropDuplicates(["frame", "column", "place"])
     place = opened.store.place("review")
     same = " AND ".join(f"t.`{name}` = s.`{name}`" for name in ("frame", "column", "place"))
     known = opened.store.read(spark, "review")

@@ -38,7 +38,7 @@ from schemas.errors import Interrupted
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
 from schemas.secrets import without_secrets
-from schemas.tables import BUCKETS, QUESTIONS, RUNS, STATUSES, ddl
+from schemas.tables import BUCKETS, QUESTIONS, RUNS, STATUSES
 from udfs.logs import facts, in_run
 from udfs.processes import identity
 from udfs.standing import app_name
@@ -125,7 +125,6 @@ class Night:
         prepared, job = self.prepared, self.prepared.job
         if not prepared.count(cells_.TO_ASK):
             return
-        prepared.store.create(self.spark)
         questions, tokens = self._write_questions()
         self.progress = Progress(questions, tokens)
         if not questions:
@@ -172,7 +171,7 @@ class Night:
         bucket = F.pmod(F.xxhash64("question_id", "run_id"), F.lit(BUCKETS)).cast("int")
         rows = rows.withColumn("bucket", bucket).select(*QUESTIONS)
         files = max(1, min(200, prepared.count("ask") // QUESTIONS_PER_FILE))
-        lake.append(rows.repartitionByRange(files, "bucket").sortWithinPartitions("bucket"), store.place("questions"))
+        store.append(rows.repartitionByRange(files, "bucket").sortWithinPartitions("bucket"), "questions")
         mine = store.read(self.spark, "questions").where(F.col("run_id") == self.run_id)
         counted = totals(mine)
         if not counted:
@@ -233,7 +232,6 @@ class Night:
         if not self.writes:
             yield
             return
-        self.prepared.store.create(self.spark)
         self._record("running", None)
         state = "failed"
         try:
@@ -257,22 +255,21 @@ class Night:
 
     def _record(self, state: str, report: dict[str, Any] | None) -> None:
         job = self.prepared.job
-        ended = None if state == "running" else datetime.now(UTC)
-        there = lake.exists(self.spark, job.target_place)
+        has_ended = state != "running"
+        there = has_ended and lake.exists(self.spark, job.target_place)
         row = {
             "run_id": self.run_id,
             "job": on_record(self.declared),
             "target": job.target_place.text,
             "started_at": self.started,
-            "ended_at": ended,
+            "ended_at": datetime.now(UTC) if has_ended else None,
             "state": state,
             "complete": None if report is None else report["complete"],
             "source_version": self.prepared.cells.scope.version,
             "target_version": lake.latest_version(self.spark, job.target_place) if there else None,
             "report": json.dumps(without_secrets({**(report or {}), **self._driver()}), ensure_ascii=False),
         }
-        frame = self.spark.createDataFrame([tuple(row[name] for name in RUNS)], ddl(RUNS))
-        lake.append(frame.coalesce(1), self.prepared.store.place("runs"))
+        self.prepared.store.append(lake.rows_of(self.spark, [row], RUNS), "runs")
 
     def _driver(self) -> dict[str, Any]:
         """What tells `burnish status` whether the run still lives, and which replicas are its own."""

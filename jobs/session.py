@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.jars import launch_problem, package_settings
+from jobs.jars import launch_problem, one_fetches, package_settings
 from schemas.errors import EnvironmentProblem
 from udfs.models import cache_folder
 
@@ -84,7 +84,7 @@ def _launch(conf: "SparkConf") -> None:
     launch: Callable[..., Any] = launch_gateway
     log = new_log("spark")
     try:
-        with log.open("ab") as out:
+        with one_fetches(), log.open("ab") as out:
             gateway = launch(conf, popen_kwargs={"stdout": out, "stderr": out})
     except PySparkRuntimeError as error:
         raise launch_problem(log) from error

@@ -2,7 +2,6 @@
 
 import json
 import posixpath
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession, Window
@@ -35,7 +34,6 @@ LAYOUT = {
     "changes": tables.CHANGES,
     "runs": tables.RUNS,
 }
-# Made when they are first written to: most jobs never promise anything.
 OF_PROMISES = {
     "frames": tables.FRAMES,
     "framed": tables.FRAMED,
@@ -43,9 +41,8 @@ OF_PROMISES = {
     "looks": tables.LOOKS,
     "calibrations": tables.CALIBRATIONS,
 }
-# Made when a large table is first found with nothing to do.
-OF_QUIET = {"quiet": tables.QUIET}
-ALL_TABLES = LAYOUT | OF_PROMISES | OF_QUIET
+# Each is made when it is first written to: most jobs never promise anything, most tables are too small to be quiet.
+ALL_TABLES = LAYOUT | OF_PROMISES | {"quiet": tables.QUIET}
 
 
 @dataclass(frozen=True)
@@ -68,25 +65,44 @@ class Store:
         """Read a table; one that was never created reads as empty, a column it has not yet as null."""
         columns = ALL_TABLES[table]
         if not self.exists(spark, table):
-            return spark.createDataFrame([], tables.ddl(columns))
+            return lake.rows_of(spark, [], columns)
         found = lake.read(spark, self.place(table))
         missing = {name: F.lit(None).cast(kind) for name, kind in columns.items() if name not in found.columns}
         return found.withColumns(missing) if missing else found
 
-    def create(self, spark: SparkSession, *, promises: bool = False) -> None:
-        """Create what is missing; the tables behind promises only where one is made."""
-        self._create(spark, LAYOUT | (OF_PROMISES if promises else {}))
+    def create(self, spark: SparkSession, table: str) -> None:
+        """Create a table that several write at once, unless it is there; the others are made by their first rows."""
+        if not self.exists(spark, table):
+            lake.create(spark, self.place(table), tables.ddl(ALL_TABLES[table]), properties=_properties(table))
 
-    def append_quiet(self, row: DataFrame) -> None:
-        """Append to the table of quiet nights, which is made for the first of them."""
-        self._create(row.sparkSession, OF_QUIET)
-        lake.append(row, self.place("quiet"))
+    def append(self, rows: DataFrame, table: str, *, options: dict[str, str] | None = None) -> None:
+        """Append rows to a table, or make it of them."""
+        rows = _typed(rows, table)
+        if not self._makes(rows, table):
+            lake.append(rows, self.place(table), options=options)
 
-    def _create(self, spark: SparkSession, layout: Mapping[str, dict[str, str]]) -> None:
-        for table, columns in layout.items():
-            if not self.exists(spark, table):
-                properties = {"delta.dataSkippingStatsColumns": STATISTICS[table]}
-                lake.create(spark, self.place(table), tables.ddl(columns), properties=properties)
+    def insert_new(self, rows: DataFrame, table: str, *, unless: str) -> None:
+        """Append those of some rows (`s`) that the table's rows (`t`) do not make superfluous, or make it of them.
+
+        Raises:
+            ConflictError: others who do the same won every time.
+        """
+        rows = _typed(rows, table)
+        if not self._makes(rows, table):
+            lake.insert_new(rows, self.place(table), unless=unless)
+
+    def _makes(self, rows: DataFrame, table: str) -> bool:
+        if self.exists(rows.sparkSession, table):
+            return False
+        return lake.make(rows, self.place(table), properties=_properties(table))
+
+
+def _properties(table: str) -> dict[str, str]:
+    return {"delta.dataSkippingStatsColumns": STATISTICS[table]}
+
+
+def _typed(rows: DataFrame, table: str) -> DataFrame:
+    return rows.select(*[F.col(name).cast(kind).alias(name) for name, kind in ALL_TABLES[table].items()])
 
 
 def on_record(job: EnrichJob) -> str:
@@ -109,8 +125,7 @@ def append_changes(rows: DataFrame, store: Store, job: EnrichJob, *, run_id: str
             "changed_at": F.current_timestamp(),
         }
     )
-    typed = [F.col(name).cast(kind).alias(name) for name, kind in tables.CHANGES.items()]
-    lake.append(logged.select(*typed), store.place("changes"))
+    store.append(logged, "changes")
 
 
 def store_of(job: EnrichJob) -> Store:

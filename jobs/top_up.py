@@ -101,6 +101,5 @@ def _begin(spark: SparkSession, cells: CellFrame, store: Store, before: Frame, p
         new_name(), before.column, table_version(spark, cells), 0, (),
         since=before.version, seed=new_seed(), sample=max(drawn, enough), is_open=True,
     )  # fmt: skip
-    store.create(spark, promises=True)
     record(spark, cells, store, begun)
     return begun

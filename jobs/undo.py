@@ -26,7 +26,7 @@ from jobs.store import Store, append_changes, on_record, store_of
 from jobs.texts import input_hash, text_of, type_tag, value_hash, value_of
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
-from schemas.tables import RUNS, ddl
+from schemas.tables import RUNS
 from schemas.tasks import AnyTask
 
 STATE = "undo"
@@ -278,4 +278,4 @@ def _record(spark: SparkSession, job: EnrichJob, store: Store, done: Undone) -> 
     now = datetime.now(UTC)
     version = lake.latest_version(spark, job.target_place)
     row = (done.run_id, on_record(job), done.target, now, now, STATE, True, None, version, json.dumps(report))
-    lake.append(spark.createDataFrame([row], ddl(RUNS)), store.place("runs"))
+    store.append(lake.rows_of(spark, [dict(zip(RUNS, row, strict=True))], RUNS), "runs")

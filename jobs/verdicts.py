@@ -133,7 +133,7 @@ def import_truth(spark: SparkSession, job: EnrichJob, table: str, truth: Mapping
     texts = truth_texts(spark, opened, table, truth)
     rows = [row for row in open_rows(spark, opened) if row["column"] in truth]
     said = []
-    keys = spark.createDataFrame([(key,) for key in {row["key"] for row in rows}], "key string")
+    keys = lake.rows_of(spark, [{"key": key} for key in {row["key"] for row in rows}], {"key": "string"})
     known = {row["key"]: row for row in texts.join(F.broadcast(keys), "key").collect()}
     for row in rows:
         task = tasks[row["column"]]

@@ -150,6 +150,8 @@ class Asking:
             ConflictError: another run of the same job committed in this one's place.
         """
         work = inheritable_thread_target(self.desk.spark)(self._lane)
+        # lanes must not meet while they make it
+        self.desk.store.create(self.desk.spark, "answers")
         self.progress.started = time.monotonic()
         with ThreadPoolExecutor(LANES, thread_name_prefix="lane") as pool:
             # a thread has a context of its own, without the run that log lines name

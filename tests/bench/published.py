@@ -10,7 +10,6 @@ from rig import Bench, job_on
 from shapes import TINY, write_model
 from texts import CLASSIFY, LABELS
 
-from jobs import lake
 from jobs.prepare import Prepared, prepare, to_ask
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
@@ -36,8 +35,7 @@ def ready(bench: Bench, job: EnrichJob) -> Prepared:
 def answer_all(bench: Bench, job: EnrichJob) -> None:
     """Answer every open question with a label and a confidence drawn from its hash."""
     prepared = ready(bench, job)
-    prepared.store.create(bench.spark)
-    lake.append(_answers(to_ask(bench.spark, prepared)), prepared.store.place("answers"))
+    prepared.store.append(_answers(to_ask(bench.spark, prepared)), "answers")
 
 
 def _answers(asked: DataFrame) -> DataFrame:

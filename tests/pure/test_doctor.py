@@ -1,5 +1,6 @@
 import io
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,27 @@ def test_a_failed_resolution_is_one_sentence(tmp_path):
     assert "LinkageError" in str(jars.launch_problem(log))
     log.write_text("spark-class: line 71: /none/bin/java: No such file or directory\n")
     assert "/none/bin/java" in str(jars.launch_problem(log))
+
+
+def test_who_needs_jars_waits_for_who_fetches_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path))
+    entered = threading.Event()
+
+    def other():
+        with jars.one_fetches():
+            entered.set()
+
+    thread = threading.Thread(target=other)
+    monkeypatch.setattr(jars, "jars_at_hand", lambda: None)
+    with jars.one_fetches():
+        thread.start()
+        assert not entered.wait(0.3)
+        # whoever finds them does not wait
+        monkeypatch.setattr(jars, "jars_at_hand", lambda: tmp_path)
+        with jars.one_fetches():
+            pass
+    assert entered.wait(10)
+    thread.join()
 
 
 def test_a_local_session_is_quiet_in_utc_and_keeps_room_for_the_engine(tmp_path):

@@ -11,10 +11,12 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from jobs import lake
+from jobs.store import STATISTICS, Store
 from jobs.to_do import within
 from jobs.waves import Asking, Pace
 from schemas.errors import ConflictError
 from schemas.job import Place
+from schemas.tables import FRAMED, RUNS, ddl
 from tests.shop import TOPIC, Shop, column, counts, once
 
 DDL = "id long, text string, city string"
@@ -174,3 +176,22 @@ def test_a_run_whose_versions_are_used_up_stops_at_its_first_waves(shop: Shop, m
     # each lane's first wave, which asks nothing; the other lane may have taken one more before it heard
     assert sum(text.endswith("answers") for text in appended) <= 3
     assert not shop.endpoint.taken()
+
+
+@pytest.mark.parametrize("has_name", [True, False])
+def test_whoever_is_first_makes_a_table_of_the_store(shop: Shop, has_name: bool) -> None:
+    if has_name:
+        shop.spark.sql("CREATE DATABASE IF NOT EXISTS made")
+    store = Store(Place(table="made.first") if has_name else Place(path=str(shop.folder / "first")))
+    assert store.read(shop.spark, "runs").schema == lake.struct(ddl(RUNS))
+    before = [lake.rows_of(shop.spark, [{"run_id": f"{nth}", "state": "done"}], RUNS) for nth in range(4)]
+    same = [lake.rows_of(shop.spark, [{"frame": "one", "key": "1", "place": nth}], FRAMED) for nth in "abcd"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda rows: store.append(rows, "runs"), before))
+        list(pool.map(lambda rows: store.insert_new(rows, "framed", unless="t.key = s.key"), same))
+    found = store.read(shop.spark, "runs")
+    assert {row["run_id"] for row in found.collect()} == {"0", "1", "2", "3"}
+    assert found.schema == lake.struct(ddl(RUNS))
+    assert store.read(shop.spark, "framed").count() == 1
+    made = shop.spark.sql(f"SHOW TBLPROPERTIES {lake.sql_name(store.place('runs'))}").collect()
+    assert {row["key"]: row["value"] for row in made}["delta.dataSkippingStatsColumns"] == STATISTICS["runs"]

@@ -92,7 +92,6 @@ def test_an_answer_spreads_to_equal_inputs_on_request_and_lapses_with_them(said:
 def test_columns_spoken_of(shop: Shop) -> None:
     declared = shop.job(TOPIC, TOPIC | {"name": "refused"}, TOPIC | {"name": "silent"})
     store = shop.store(declared)
-    store.create(shop.spark, promises=True)
     given = [
         ("topic", shop.path, 1, "no", None),
         ("refused", shop.path, 1, "no", '"gone"'),
@@ -108,7 +107,7 @@ def test_columns_spoken_of(shop: Shop) -> None:
     columns = [
         (F.col(name) if name in spoken.columns else F.lit(None)).cast(kind).alias(name) for name, kind in REVIEW.items()
     ]
-    lake.append(spoken.select(*columns), store.place("review"))
+    store.append(spoken.select(*columns), "review")
     # a column of which somebody only said no is one; of two words on a row the newer counts
     assert columns_spoken_of(shop.spark, store, declared) == {"topic": 0, "refused": 1}
 
