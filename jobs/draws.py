@@ -21,22 +21,24 @@ _TEXTS = ("frame", "column", "key", "question_id")
 DRAWN = pa.schema([*((name, pa.string()) for name in _TEXTS), ("place", pa.int64()), ("score", pa.float64())])
 
 
-def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, *, rows: int) -> int:
-    """Draw so many more rows of a frame into the review table; return how many there were left to draw."""
+def draw(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame, *, rows: int) -> None:
+    """Draw so many more rows of a frame into the review table."""
     if frame.sample is None:
         wanted = undrawn(spark, store, frame).orderBy(*ORDER).limit(rows)
-        return put(spark, cells, store, wanted, frame, most=rows)
+        put(spark, cells, store, wanted, frame, most=rows)
+        return
     larger = replace(frame, sample=min(frame.sample + rows, frame.rows))
     record(spark, cells, store, larger)
-    return complete(spark, cells, store, larger)
+    complete(spark, cells, store, larger)
 
 
 def complete(spark: SparkSession, cells: CellFrame, store: Store, frame: Frame) -> int:
-    """Draw what is missing of the sample of a frame that filled night by night: its first rows, drawn before or not."""
+    """Draw what is missing of the sample of a frame that filled night by night, its first rows; return how many."""
     most = frame.sample or 0
     first = framed_rows(spark, store, [frame], frame.column).orderBy(*ORDER).limit(most)
     wanted = outside(first, drawn_rows(spark, store, [frame]), by=["key"])
-    return put(spark, cells, store, wanted, frame, most=most)
+    new, _ = put(spark, cells, store, wanted, frame, most=most)
+    return new
 
 
 def undrawn(spark: SparkSession, store: Store, frame: Frame) -> DataFrame:
@@ -51,13 +53,18 @@ def drawn_rows(spark: SparkSession, store: Store, frames: Sequence[Frame]) -> Da
     return store.read(spark, "review").where(F.col("frame").isin(*names) & F.col("column").isin(*columns))
 
 
-def put(spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, frame: Frame, *, most: int) -> int:
-    """Append rows of a frame, `most` of them, to the review table with what people need to see; return how many."""
+def put(
+    spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, frame: Frame, *, most: int
+) -> tuple[int, int]:
+    """Append rows of a frame, `most` of them, to the review table with what people need to see.
+
+    Returns how many these are, and how many of the frame are drawn now.
+    """
     rows = wanted.select(*DRAWN.names).collect()
-    if not rows:
-        return 0
     drawn = drawn_rows(spark, store, [frame])
     before = drawn.agg(F.max("place").alias("last"), F.count("*").alias("rows")).collect()[0]
+    if not rows:
+        return 0, int(before["rows"])
     numbered = [
         {**row.asDict(), "place": nth}
         for nth, row in enumerate(sorted(rows, key=lambda row: row["place"]), (before["last"] or 0) + 1)
@@ -89,7 +96,8 @@ def put(spark: SparkSession, cells: CellFrame, store: Store, wanted: DataFrame, 
     same = f"t.frame = '{frame.name}' AND t.frame = s.frame AND t.`column` = s.`column`"
     taken = f"{same} AND (t.place = s.place OR t.key = s.key)"
     store.insert_new(found.coalesce(1), "review", unless=taken)
-    return drawn_rows(spark, store, [frame]).count() - int(before["rows"])
+    now = drawn_rows(spark, store, [frame]).count()
+    return now - int(before["rows"]), now
 
 
 def _shown(cells: CellFrame, few: DataFrame) -> DataFrame:

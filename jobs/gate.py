@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.cells import NOT_ASKED, CellFrame
-from jobs.outcome import changes
+from jobs.outcome import Published, changes
 from jobs.status import last_runs
 from schemas.errors import DataContractError
 from schemas.gate import Gate
@@ -73,30 +73,35 @@ class GateKeeper:
     remarks: list[str] = field(default_factory=list)
     holds: bool = False
 
-    def check(self, staged: DataFrame) -> None:
+    def check(self, staged: DataFrame, found: Published) -> None:
         """Compare with the frames of what is promised, and with the last good run.
+
+        Args:
+            staged: what is to be written.
+            found: the counts of it.
 
         Raises:
             GateShut: more differs than the gate allows, and it does not only warn.
         """
-        self._check_drift(staged)
+        self._check_drift(staged, found)
         gate = self.job.gate
         if gate is None:
             return
         self.facts = facts_of(staged, self.cells)
-        found = complaints(gate, self.facts, facts_before(self.spark, self.job))
-        if not found or self.is_open:
+        told = complaints(gate, self.facts, facts_before(self.spark, self.job))
+        if not told or self.is_open:
             return
-        shut = GateShut(found)
+        shut = GateShut(told)
         if gate.otherwise != "warn":
             raise shut
         self.remarks.append(str(shut).replace("the gate is shut, nothing was written", "the gate warns"))
 
-    def _check_drift(self, staged: DataFrame) -> None:
+    def _check_drift(self, staged: DataFrame, counted: Published) -> None:
         found = {}
         for at, task in enumerate(self.cells.scope.tasks):
             rule = self.cells.rules[task.name]
-            told = drift(staged, at, rule.frame_scores) if rule.thresholds else ""
+            has_enough = counted.columns[task.name].touched >= LEAST_ANSWERS
+            told = drift(staged, at, rule.frame_scores) if rule.thresholds and has_enough else ""
             if told:
                 found[task.name] = told
                 if rule.stops_on_drift and not self.is_open:

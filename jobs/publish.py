@@ -32,7 +32,7 @@ class Turn:
     `follows`: an earlier publish of the same run wrote rows, of which the plan's picture is out of date.
     `cells`: how many have something to be written; `is_small`: they are so few of all in scope that most answers on
     record are none of theirs.
-    `check`: looks at what is staged before anything is written, and may raise.
+    `check`: looks at what is staged, and how it was counted, before anything is written, and may raise.
     """
 
     run_id: str
@@ -40,7 +40,7 @@ class Turn:
     follows: bool = False
     cells: int | None = None
     is_small: bool = False
-    check: Callable[[DataFrame], None] | None = None
+    check: Callable[[DataFrame, Published], None] | None = None
 
 
 def publish(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) -> Published:
@@ -53,7 +53,7 @@ def publish(spark: SparkSession, cells: CellFrame, store: Store, *, turn: Turn) 
     found = outcome(staged, cells)
     if found.writes:
         if turn.check is not None:
-            turn.check(staged)
+            turn.check(staged, found)
         what = cells.scope.job.target_place.text
         lake.patiently(lambda: ensure_target(spark, cells), what=what)
         log_changes(spark, staged, cells, store, run_id=turn.run_id)

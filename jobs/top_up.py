@@ -83,8 +83,8 @@ def _fill(
     # a row that is there already is no newcomer to `freeze`
     freeze(outside(newcomers, there, by=["question_id"]), store, frame)
     tonight = undrawn(spark, store, frame).orderBy(*ORDER).limit(rows)
-    new = put(spark, cells, store, tonight, frame, most=rows)
-    drawn, wanted = drawn_rows(spark, store, [frame]).count(), frame.sample or 0
+    new, drawn = put(spark, cells, store, tonight, frame, most=rows)
+    wanted = frame.sample or 0
     told = f"{name}: {new:,} rows drawn for the next frame ({drawn:,} of {wanted:,})"
     if drawn < wanted:
         return f"{told}; `burnish review` asks people about them"

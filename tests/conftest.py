@@ -6,10 +6,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 
 class Together(LoadScopeScheduling):
-    """Keep a file's tests in one process, for what they share, and all with an engine, for its cores and memory."""
+    """Keep a file's tests in one process, and these folders': they share states, or an engine's cores and memory."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/engine" if nodeid.startswith("tests/engine/") else nodeid.split("::", maxsplit=1)[0]
+        file = nodeid.split("::", maxsplit=1)[0]
+        return next((folder for folder in ("tests/engine", "tests/spark/promises") if file.startswith(folder)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

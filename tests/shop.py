@@ -22,8 +22,13 @@ from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked, ScriptedEndpoint
 
 JVM_OPTIONS = "JDK_JAVA_OPTIONS"
-QUICK = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
-LASTING = "-XX:ReservedCodeCacheSize=400m -XX:+UseSerialGC"
+# For each file Hadoop starts a process that sets its mode, and another one for the file with its checksums.
+FILES = (
+    "-Djdk.lang.Process.launchMechanism=VFORK -Dspark.hadoop.fs.file.impl=org.apache.hadoop.fs.RawLocalFileSystem "
+    "-Dspark.hadoop.fs.AbstractFileSystem.file.impl=org.apache.hadoop.fs.local.RawLocalFs"
+)
+QUICK = f"-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC {FILES}"
+LASTING = f"-XX:ReservedCodeCacheSize=400m -XX:+UseSerialGC {FILES}"
 TOPIC = {"task": "classify", "name": "topic", "from": ["text"], "labels": ["refund", "delivery", "other"]}
 
 

@@ -7,7 +7,6 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from jobs import lake
 from jobs.calibrate import calibrate_columns
 from jobs.frames import framed_rows
 from jobs.people import columns_spoken_of

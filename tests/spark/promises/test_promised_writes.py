@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
 from rich.console import Console
 
 from jobs.mix import mix
@@ -19,54 +18,9 @@ from jobs.verdicts import harmless, import_sheet, import_truth, label, write_she
 from schemas.errors import JobFileError
 from schemas.mix import MixFile
 from schemas.options import RunOptions
-from tests.scripted_endpoint import Asked, ScriptedEndpoint
 from tests.shop import TOPIC, Shop, counts
-
-ROWS = 120
-DDL = "id int, text string, truth string"
-PROMISE = {"precision": 0.8, "assurance": 0.9}
-
-
-def sure_when_right(asked: Asked) -> Any:
-    """Tickets that end in 7 or 9 are labelled wrongly, and with less confidence."""
-    number = int(asked.text.split("no ")[1].split()[0].strip(".\n"))
-    return ("other", 0.3 + number / 1000) if number % 10 in (7, 9) else ("refund", 0.8 + number / 1000)
-
-
-@pytest.fixture(scope="module")
-def made(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Return a folder with a table, what it holds once its rows are answered and wait, and once all are drawn."""
-    folder = tmp_path_factory.mktemp("tickets")
-    shop = Shop(spark, folder / "now", server)
-    server.script = sure_when_right
-    shop.write([(n, f"ticket no {n} .", "refund") for n in range(ROWS)], DDL)
-    first = shop.run(job(shop))
-    assert counts(first, "topic") == {"review": ROWS}
-    assert "burnish review sample" in first.as_dict()["remarks"][-1]
-    answered = shop.kept("answered")
-    sample(spark, job(shop), rows=ROWS)
-    return {"now": shop.folder, "answered": answered, "drawn": shop.kept("drawn")}
-
-
-@pytest.fixture
-def tickets(shop: Shop, made: dict[str, Path]) -> Shop:
-    """Return the shop with that table, its rows answered."""
-    return as_made(shop, made, "answered")
-
-
-@pytest.fixture
-def drawn(shop: Shop, made: dict[str, Path]) -> Shop:
-    """Return the shop with that table, all its rows drawn for people to judge."""
-    return as_made(shop, made, "drawn")
-
-
-def as_made(shop: Shop, made: dict[str, Path], state: str) -> Shop:
-    shop.endpoint.script = sure_when_right
-    return shop.put_back(made["now"], made[state])
-
-
-def job(shop: Shop, **accept: Any) -> Any:
-    return shop.job(TOPIC, accept=PROMISE | accept)
+from tests.spark.promises.conftest import Made
+from tests.spark.promises.tickets import DDL, PROMISE, ROWS, job, rows
 
 
 def looked(shop: Shop, declared: Any) -> str:
@@ -74,47 +28,38 @@ def looked(shop: Shop, declared: Any) -> str:
     return remarks_on_job(open_job(shop.spark, declared, options=RunOptions(), looks=True))[-1]
 
 
-def test_what_is_proved_is_written_and_called_promised(tickets: Shop) -> None:
-    declared = job(tickets)
-    sample(tickets.spark, declared, rows=60)
-    import_truth(tickets.spark, declared, tickets.path, {"topic": "truth"})
-    tickets.endpoint.taken()
-    questions = Path(f"{tickets.path}_burnish/questions/_delta_log")
-    before = sorted(questions.glob("*.json"))
-    result = tickets.run(declared)
-    assert not tickets.endpoint.taken()
-    assert sorted(questions.glob("*.json")) == before
-    rows = tickets.rows()
-    written = [row for row in rows.values() if row["topic_meta"]["promise"] is not None]
+def test_what_is_proved_is_written_and_called_promised(promised: Shop, made: Made) -> None:
+    declared = job(promised)
+    assert made.asked == (0, 0)
+    there = promised.rows()
+    written = [row for row in there.values() if row["topic_meta"]["promise"] is not None]
     assert len(written) >= ROWS / 2
     assert sum(row["topic"] == "refund" for row in written) / len(written) >= PROMISE["precision"]
     assert {row["topic_meta"]["promise"] for row in written} == {"promised"}
     # what people corrected is written, too, and no promise of the model's
-    corrected = [row for row in rows.values() if row["topic"] is not None and row["topic_meta"]["promise"] is None]
+    corrected = [row for row in there.values() if row["topic"] is not None and row["topic_meta"]["promise"] is None]
     assert corrected
     assert {(row["topic"], row["topic_meta"]["notes"][0]) for row in corrected} == {("refund", "person")}
-    assert result.columns["topic"]["promised"] == len(written)
-    assert "holds from score" in result.as_dict()["remarks"][-1]
-    assert not prepare(tickets.spark, declared, options=RunOptions(), looks=True).writes
-    assert tickets.store(declared).read(tickets.spark, "looks").count() == 1
+    assert made.night.columns["topic"]["promised"] == len(written)
+    assert "holds from score" in made.night.as_dict()["remarks"][-1]
+    assert not prepare(promised.spark, declared, options=RunOptions(), looks=True).writes
+    assert promised.store(declared).read(promised.spark, "looks").count() == 1
     # rows that came later are outside the frame
-    tickets.write(
-        [(n, f"ticket no {n} .", "refund") for n in range(200, 205)], "id int, text string, truth string", mode="append"
-    )
-    expected = plan(tickets.spark, declared, options=RunOptions()).remarks[-1]
+    promised.write(rows(200, 205), DDL, mode="append")
+    expected = plan(promised.spark, declared, options=RunOptions()).remarks[-1]
     assert expected.startswith("topic: of 5 rows to do about")
-    later = tickets.run(declared)
+    later = promised.run(declared)
     assert (later.columns["topic"]["carried"], later.columns["topic"]["promised"]) == (5, 0)
-    assert tickets.rows()[200]["topic_meta"]["promise"] == "carried"
+    assert promised.rows()[200]["topic_meta"]["promise"] == "carried"
     # or wait, where they are told to
-    waiting = tickets.run(job(tickets, carried="review"))
-    assert (waiting.columns["topic"]["changed"], tickets.rows()[200]["topic_meta"]["status"]) == (5, "review")
+    waiting = promised.run(job(promised, accept={"carried": "review"}))
+    assert (waiting.columns["topic"]["changed"], promised.rows()[200]["topic_meta"]["status"]) == (5, "review")
     # a new frame takes them in
-    sample(tickets.spark, declared, rows=80, new_frame=True)
-    tickets.judge(declared, "refund")
-    tickets.run(declared)
-    assert {row["topic_meta"]["promise"] for row in tickets.rows().values() if row["topic"]} == {"promised", None}
-    assert tickets.rows()[200]["topic_meta"]["promise"] == "promised"
+    sample(promised.spark, declared, rows=80, new_frame=True)
+    promised.judge(declared, "refund")
+    promised.run(declared)
+    assert {row["topic_meta"]["promise"] for row in promised.rows().values() if row["topic"]} == {"promised", None}
+    assert promised.rows()[200]["topic_meta"]["promise"] == "promised"
 
 
 def test_looks_at_a_frame(tickets: Shop) -> None:
@@ -131,7 +76,7 @@ def test_looks_at_a_frame(tickets: Shop) -> None:
     assert "holds from score" in looked(tickets, declared)
     looked(tickets, declared)
     # another target is another look, and so is a verdict that somebody takes back
-    looked(tickets, job(tickets, precision=0.85))
+    looked(tickets, job(tickets, accept={"precision": 0.85}))
     place = tickets.store(declared).place("review").path
     tickets.spark.sql(f"UPDATE delta.`{place}` SET verdict = NULL WHERE place = 4")
     assert "no threshold proves" in looked(tickets, declared)
