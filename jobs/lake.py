@@ -257,13 +257,18 @@ def _appears(spark: SparkSession, place: Place) -> bool:
 def rows_of(spark: SparkSession, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> DataFrame:
     """Return a frame of a few rows that the driver has (column -> Spark type); it is part of its query's plan.
 
-    Rows that are given as tuples would be a job of their own.
+    Rows that are given as tuples would be a job of their own. What is no text, as a terminal may give it, is a "?".
     """
     schema = struct(", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items()))
     if not rows:
         # the planner sees that there is none
         return spark.createDataFrame([], schema).limit(0)
-    return spark.createDataFrame(pa.table({name: [row.get(name) for row in rows] for name in columns}), schema)
+    cells = {name: [_as_text(row.get(name)) for row in rows] for name in columns}
+    return spark.createDataFrame(pa.table(cells), schema)
+
+
+def _as_text(value: Any) -> Any:
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def make(frame: DataFrame, place: Place, *, properties: Mapping[str, str]) -> bool:
