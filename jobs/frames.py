@@ -193,8 +193,12 @@ def scored_rows(cells: CellFrame) -> DataFrame:
     )
 
 
-def freeze(rows: DataFrame, store: Store, frame: Frame) -> None:
-    """Write rows from `scored_rows` into a frame, each at its place in the draw; its seed is kept only if it fills."""
+def freeze(rows: DataFrame, store: Store, frame: Frame, *, is_known: bool = False) -> None:
+    """Write rows from `scored_rows` into a frame, each at its place in the draw; its seed is kept only if it fills.
+
+    Args:
+        is_known: the frame is on record, so that a run which overlaps with this one may fill it, too.
+    """
     placed = rows.withColumns(
         {
             "frame": F.lit(frame.name),
@@ -202,8 +206,7 @@ def freeze(rows: DataFrame, store: Store, frame: Frame) -> None:
             "place": F.sha2(F.concat(F.lit(frame.seed or new_seed()), F.col("key")), 256),
         }
     )
-    if frame.is_open:
-        # runs may overlap
+    if is_known:
         same = f"t.frame = '{frame.name}' AND t.frame = s.frame AND t.`column` = s.`column` AND t.key = s.key"
         store.insert_new(placed, "framed", unless=same)
     else:

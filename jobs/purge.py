@@ -76,7 +76,7 @@ def purge(spark: SparkSession, job: EnrichJob, *, key: Mapping[str, str]) -> Pur
         "answers": (store.place("answers"), is_asked),
         "changes": (store.place("changes"), is_ours & row.is_logged),
         "review": (store.place("review"), is_ours & row.is_logged),
-        "framed": (store.place("framed"), row.is_logged & F.col("frame").isin(_frames(spark, job, store))),
+        "framed": (store.place("framed"), row.is_logged & ~F.col("frame").isin(_frames_of_others(spark, job, store))),
         "staged": (staged_place(job, store), row.has([f"k{at}" for at in range(len(job.key))])),
     }
     there = {name: one for name, one in deletes.items() if lake.exists(spark, one[0])}
@@ -148,8 +148,9 @@ def _questions(spark: SparkSession, job: EnrichJob, store: Store, row: _Row) -> 
     return sorted(found)
 
 
-def _frames(spark: SparkSession, job: EnrichJob, store: Store) -> list[str]:
-    frames = store.read(spark, "frames").where(F.col("target") == job.target_place.text)
+def _frames_of_others(spark: SparkSession, job: EnrichJob, store: Store) -> list[str]:
+    # rows of a frame that was cut short while it was opened lie there under a name that is not on record
+    frames = store.read(spark, "frames").where(F.col("target") != job.target_place.text)
     return sorted(_distinct(frames, F.col("frame")))
 
 

@@ -77,11 +77,16 @@ def _fill(
 ) -> str:
     name = cells.scope.tasks[0].name
     closed = [one for one in frames if not one.is_open]
-    frame = frames[-1] if frames[-1].is_open else _begin(spark, cells, store, closed[-1], promise)
     newcomers = outside(scored_rows(cells), framed_rows(spark, store, closed, name))
-    there = framed_rows(spark, store, [frame], name)
-    # a row that is there already is no newcomer to `freeze`
-    freeze(outside(newcomers, there, by=["question_id"]), store, frame)
+    if frames[-1].is_open:
+        frame = frames[-1]
+        # a row that is there already is no newcomer to `freeze`
+        there = framed_rows(spark, store, [frame], name)
+        freeze(outside(newcomers, there, by=["question_id"]), store, frame, is_known=True)
+    else:
+        frame = _begun(spark, cells, store, closed[-1], promise)
+        freeze(newcomers, store, frame)
+        record(spark, cells, store, frame)
     tonight = undrawn(spark, store, frame).orderBy(*ORDER).limit(rows)
     new, drawn = put(spark, cells, store, tonight, frame, most=rows)
     wanted = frame.sample or 0
@@ -93,13 +98,11 @@ def _fill(
     return f"{told}; it is closed with {frame.rows:,} rows, {more:,} more were drawn that are first in its order"
 
 
-def _begin(spark: SparkSession, cells: CellFrame, store: Store, before: Frame, promise: Promise) -> Frame:
-    """Begin to fill a frame that will be judged as far as the one before it, and far enough for the promise."""
+def _begun(spark: SparkSession, cells: CellFrame, store: Store, before: Frame, promise: Promise) -> Frame:
+    """A frame to be filled that will be judged as far as the one before it, and far enough for the promise."""
     _, enough = labels_to_start(promise.precision, level_of_look(promise.assurance, 1))
     drawn = before.sample or drawn_rows(spark, store, [before]).count()
-    begun = Frame(
+    return Frame(
         new_name(), before.column, table_version(spark, cells), 0, (),
         since=before.version, seed=new_seed(), sample=max(drawn, enough), is_open=True,
     )  # fmt: skip
-    record(spark, cells, store, begun)
-    return begun

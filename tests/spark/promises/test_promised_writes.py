@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import functions as F
 from rich.console import Console
 
+from jobs import lake
 from jobs.mix import mix
 from jobs.mix_files import MixPlan
 from jobs.plan import plan
@@ -18,6 +20,7 @@ from jobs.verdicts import harmless, import_sheet, import_truth, label, write_she
 from schemas.errors import JobFileError
 from schemas.mix import MixFile
 from schemas.options import RunOptions
+from schemas.tables import FRAMES
 from tests.shop import TOPIC, Shop, counts
 from tests.spark.promises.conftest import Made
 from tests.spark.promises.tickets import DDL, PROMISE, ROWS, job, rows
@@ -187,11 +190,15 @@ def test_a_purged_row_is_out_of_frame_and_review(drawn: Shop) -> None:
     declared = job(drawn)
     store = drawn.store(declared)
     key = json.loads(store.read(drawn.spark, "review").where("place = 2").first()["key"])["id"]
+    # another table's row has the same key, and a frame that was cut short is not on record
+    mine = store.read(drawn.spark, "framed").where(F.get_json_object("key", "$.id") == key)
+    store.append(mine.withColumn("frame", F.explode(F.array(F.lit("cut short"), F.lit("theirs")))), "framed")
+    store.append(lake.rows_of(drawn.spark, [{"frame": "theirs", "target": "another table"}], FRAMES), "frames")
     found = purge(drawn.spark, declared, key={"id": str(key)})
-    assert (found.rows["review"], found.rows["framed"]) == (1, 1)
-    for table in ("review", "framed"):
-        left = store.read(drawn.spark, table).select("key").collect()
-        assert key not in [json.loads(row["key"])["id"] for row in left]
+    assert (found.rows["review"], found.rows["framed"]) == (1, 2)
+    left = [(row["frame"], row["key"]) for row in store.read(drawn.spark, "framed").collect()]
+    assert [frame for frame, of in left if json.loads(of)["id"] == key] == ["theirs"]
+    assert key not in [json.loads(row["key"])["id"] for row in store.read(drawn.spark, "review").collect()]
 
 
 def test_a_column_in_place(shop: Shop) -> None:
