@@ -73,17 +73,17 @@ class GateKeeper:
     remarks: list[str] = field(default_factory=list)
     holds: bool = False
 
-    def check(self, staged: DataFrame, found: Published) -> None:
+    def check(self, staged: DataFrame, counted: Published) -> None:
         """Compare with the frames of what is promised, and with the last good run.
 
         Args:
             staged: what is to be written.
-            found: the counts of it.
+            counted: the counts of it.
 
         Raises:
             GateShut: more differs than the gate allows, and it does not only warn.
         """
-        self._check_drift(staged, found)
+        self._check_drift(staged, counted)
         gate = self.job.gate
         if gate is None:
             return

@@ -88,6 +88,7 @@ def one_fetches() -> Iterator[None]:
     if jars_at_hand() is not None:
         yield
         return
+    cache_folder().mkdir(parents=True, exist_ok=True)
     with (cache_folder() / "jars.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

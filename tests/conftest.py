@@ -10,7 +10,7 @@ class Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", maxsplit=1)[0]
-        return next((folder for folder in ("tests/engine", "tests/spark/promises") if file.startswith(folder)), file)
+        return next((folder for folder in ("tests/engine/", "tests/spark/promises/") if file.startswith(folder)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:

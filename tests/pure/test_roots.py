@@ -59,11 +59,11 @@ def test_a_path_with_a_nul_is_refused_in_words() -> None:
 
 
 def test_a_link_out_of_the_root_leads_out(tmp_path: Path) -> None:
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "link").symlink_to("/")
-    roots = {VARIABLE: str(tmp_path / "root")}
-    assert outside(f"{tmp_path}/root/t", roots) == ""
-    assert "lies outside" in outside(f"{tmp_path}/root/link/etc", roots)
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "link").symlink_to("/")
+    roots = {VARIABLE: str(tmp_path / "lake")}
+    assert outside(f"{tmp_path}/lake/t", roots) == ""
+    assert "lies outside" in outside(f"{tmp_path}/lake/link/etc", roots)
 
 
 @pytest.mark.parametrize("field", FIELDS)
