@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 _KEPT_LOGS = 20
 _GIB = 1024**3
-# over a few rows, compiling a plan takes several times as long as interpreting it
+# over a few rows, compiling a plan takes several times as long as interpreting it, and a task as long as its work
 SMALL_TABLES = {
     "spark.sql.shuffle.partitions": "2",
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.databricks.delta.snapshotPartitions": "1",
 }
 
 

@@ -7,6 +7,7 @@ from tests.scripted_endpoint import Asked
 from tests.shop import TOPIC, Shop
 
 ROWS = 100
+TWIN = 23  # its text is that of no. 3
 DDL = "id int, text string, truth string"
 PROMISE = {"precision": 0.8, "assurance": 0.9}
 
@@ -18,10 +19,11 @@ def sure_when_right(asked: Asked) -> Any:
 
 
 def rows(start: int, end: int) -> list[tuple[int, str, str]]:
-    """Return tickets with their true labels."""
-    return [(n, f"ticket no {n} .", "refund") for n in range(start, end)]
+    """Return tickets with their true labels, one of them a twin of another."""
+    return [(n, f"ticket no {3 if n == TWIN else n} .", "refund") for n in range(start, end)]
 
 
 def job(shop: Shop, **words: Any) -> EnrichJob:
-    """Return the job that promises; `accept` adds to the promise."""
+    """Return the job that promises, its questions dear; `accept` adds to the promise."""
+    words = {"engine": {"gpu_hour_price": 1000}} | words
     return shop.job(TOPIC, **words | {"accept": PROMISE | words.get("accept", {})})

@@ -1,10 +1,8 @@
 """What people said of a job's answers: it spreads on request, lapses, teaches by example, and then proves nothing."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs.calibrate import calibrate_columns
@@ -15,36 +13,16 @@ from jobs.review import Said, apply, newest_frames, open_rows, review_status, sa
 from schemas.errors import DataContractError
 from schemas.options import RunOptions
 from schemas.tables import REVIEW
-from tests.scripted_endpoint import Asked, ScriptedEndpoint
+from tests.scripted_endpoint import Asked
 from tests.shop import TOPIC, Shop
-
-DDL = "id int, text string"
-TWINS = 20  # rows of which each has a twin with the same text
-
-
-@pytest.fixture(scope="module")
-def made(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Return a folder with a table whose rows are answered, all drawn, and of which somebody has corrected no. 3."""
-    folder = tmp_path_factory.mktemp("said")
-    shop = Shop(spark, folder / "now", server)
-    server.script = refund
-    shop.write([(n, f"ticket no {n % TWINS} .") for n in range(2 * TWINS)], DDL)
-    declared = shop.job(TOPIC)
-    shop.run(declared)
-    sample(shop.spark, declared, rows=2 * TWINS)
-    correct(shop, declared, 3, "delivery")
-    return [shop.folder, shop.kept("kept")]
+from tests.spark.promises.tickets import DDL, ROWS, TWIN, job
 
 
 @pytest.fixture
-def said(shop: Shop, made: list[Path]) -> Shop:
-    """Return a shop with that table."""
-    shop.endpoint.script = refund
-    return shop.put_back(*made)
-
-
-def refund(asked: Asked) -> tuple[str, float]:
-    return "refund", 0.9
+def said(drawn: Shop) -> Shop:
+    """Return the shop with that table, of which somebody has corrected no. 3."""
+    correct(drawn, job(drawn), 3, "delivery")
+    return drawn
 
 
 def correct(shop: Shop, declared: Any, key: int, value: str) -> None:
@@ -62,22 +40,22 @@ def topics(shop: Shop, *keys: int) -> list[str | None]:
 
 def test_an_answer_spreads_to_equal_inputs_on_request_and_lapses_with_them(said: Shop) -> None:
     said.run(said.job(TOPIC))
-    assert topics(said, 3, 23, 4) == ["delivery", "refund", "refund"]
+    assert topics(said, 3, TWIN, 4) == ["delivery", "refund", "refund"]
     spreading = said.job(TOPIC, review={"spread": True})
     assert said.run(spreading).columns["topic"]["from_people"] == 1
-    assert topics(said, 3, 23, 4) == ["delivery", "delivery", "refund"]
+    assert topics(said, 3, TWIN, 4) == ["delivery", "delivery", "refund"]
     # what was said of a row itself goes before what was said of its equal, however new that is
-    correct(said, spreading, 23, "other")
+    correct(said, spreading, TWIN, "other")
     # and a row that comes later is not asked about
-    said.write([(90, "ticket no 3 .")], DDL, mode="append")
+    said.write([(190, "ticket no 3 .", "delivery")], DDL, mode="append")
     said.endpoint.taken()
     said.run(spreading)
-    assert topics(said, 3, 23, 90) == ["delivery", "other", "other"]
+    assert topics(said, 3, TWIN, 190) == ["delivery", "other", "other"]
     assert not said.endpoint.taken()
     assert not prepare(said.spark, spreading, options=RunOptions()).writes
     # an answer of a person lapses when the input changes, and somebody can see which
     assert review_status(said.spark, spreading).lapsed == {}
-    said.sql("UPDATE {t} SET text = 'ticket no 3, once more' WHERE id = 3")
+    said.sql("UPDATE {t} SET text = 'ticket no 3 once more' WHERE id = 3")
     # whoever answered by SQL and gave no date is heard all the same
     review = said.store(spreading).place("review").path
     said.spark.sql(f"UPDATE delta.`{review}` SET reviewed_at = NULL WHERE key = '{{\"id\":3}}'")
@@ -125,11 +103,11 @@ def test_what_people_said_can_be_an_example_and_then_proves_nothing(said: Shop) 
     said.run(declared, reask=True)
     assert all("ticket no 3 .\nLabel: delivery" in f"{asked.head}\n{asked.text}" for asked in heard)
     # neither the row nor its twin is in the frame
-    assert sample(said.spark, declared, rows=5).columns["topic"]["rows"] == 2 * TWINS - 2
+    assert sample(said.spark, declared, rows=5).columns["topic"]["rows"] == ROWS - 2
     opened = open_job(said.spark, declared, options=RunOptions())
     frame = newest_frames(said.spark, opened)["topic"]
     framed = {row["key"] for row in framed_rows(said.spark, opened.store, [frame], "topic").collect()}
-    assert not framed & {'{"id":3}', '{"id":23}'}
+    assert not framed & {'{"id":3}', f'{{"id":{TWIN}}}'}
     # what was said of an answer to other prompts is true of the answers to these (here to the twin, which was asked)
     with pytest.raises(DataContractError, match="topic: 1 judged rows, 0 of them right"):
         calibrate_columns(said.spark, declared)
