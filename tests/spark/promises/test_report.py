@@ -28,7 +28,10 @@ def test_a_page_and_its_facts(drawn: Shop, tmp_path: Path) -> None:
     assert sum(map(sum, column["bins"])) == ROWS - WRONG
     assert column["figures"]["auroc"] > 0.9
     assert column["kinds"] == [["other", "refund", WRONG]]
-    assert len(column["mistakes"]) == WRONG
+    mistakes = column["mistakes"]
+    assert len({one["key"] for one in mistakes}) == len(mistakes) == WRONG
+    assert {(one["answer"], one["right"], one["correction"]) for one in mistakes} == {("other", False, "refund")}
+    assert [one["confidence"] for one in mistakes] == sorted((one["confidence"] for one in mistakes), reverse=True)
     assert column["promised"] is not None
     assert column["risk"][-1] == [1.0, pytest.approx(WRONG / ROWS)]
     assert len(facts["runs"]) == 2

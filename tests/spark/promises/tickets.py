@@ -25,5 +25,5 @@ def rows(start: int, end: int) -> list[tuple[int, str, str]]:
 
 def job(shop: Shop, **words: Any) -> EnrichJob:
     """Return the job that promises, its questions dear; `accept` adds to the promise."""
-    words = {"engine": {"gpu_hour_price": 1000}} | words
-    return shop.job(TOPIC, **words | {"accept": PROMISE | words.get("accept", {})})
+    dear = {"engine": {"gpu_hour_price": 1000}}
+    return shop.job(TOPIC, **dear | words | {"accept": PROMISE | words.get("accept", {})})
