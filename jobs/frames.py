@@ -39,7 +39,7 @@ class Frame:
 
     Attributes:
         since: the version after which its rows came or changed; None where it holds all rows.
-        seed: of a frame that fills, or filled, night by night.
+        seed: what orders its rows; kept of a frame that fills, or filled, night by night, or was given one.
         sample: how many rows of such a frame are looked at together, the first in the order of the draw.
         is_open: it still fills, and has no candidates yet.
     """
@@ -108,19 +108,22 @@ def new_seed() -> str:
     return secrets.token_hex(16)
 
 
-def open_frame(spark: SparkSession, cells: CellFrame, store: Store, *, since: int | None = None) -> Frame:
+def open_frame(
+    spark: SparkSession, cells: CellFrame, store: Store, *, since: int | None = None, seed: str | None = None
+) -> Frame:
     """Freeze scored rows of one column in the order in which they will be drawn.
 
     Args:
         cells: of that column alone.
         since: only rows that came, changed or were answered after this version of the target and are in no frame yet;
             by default all.
+        seed: orders the rows instead of a new secret, which alone keeps a draw from being foreseen.
 
     Raises:
         DataContractError: there is no such row, or the target has no such version any more.
     """
     job, (task,) = cells.scope.job, cells.scope.tasks
-    found = Frame(new_name(), task.name, table_version(spark, cells), 0, (), since=since)
+    found = Frame(new_name(), task.name, table_version(spark, cells), 0, (), since=since, seed=seed)
     rows = scored_rows(cells)
     if since is not None:
         frames = frames_of(spark, store, job, {task.name: cells.scored_as(task.name)})[task.name]

@@ -27,6 +27,7 @@ from schemas.yaml_file import load_job
 
 PRECISION = 0.9
 DRAWN = 120
+SEED = "demo"  # each run draws the same rows, and can be compared
 # the cleaned column keeps its own, and so does the one of which so many rows would be judged that none is left
 LEAST_CONFIDENCES = re.compile(r"accept: 0\.[05](?=\s)")
 ORDER = "order_id string, bought_on date, item string"
@@ -41,7 +42,7 @@ def keep_promise(spark: SparkSession, place: Path, job_file: Path, *, console: C
     names = [task.name for task in job.columns if isinstance(job.accept_of(task), Promise)]
     truth = Place(path=str(place / "truth"))
     lake.replace(truth_table(spark).coalesce(1), truth)
-    sample(spark, job, rows=DRAWN, columns=names)
+    sample(spark, job, rows=DRAWN, columns=names, seed=SEED)
     judged = import_truth(spark, job, truth.text, {name: name for name in names})
     try:
         console.print(calibrate_columns(spark, job).render())

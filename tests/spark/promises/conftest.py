@@ -46,10 +46,11 @@ def made(spark: SparkSession, server: ScriptedEndpoint, tmp_path_factory: pytest
     assert counts(first, "topic") == {"review": ROWS}
     assert "burnish review sample" in first.as_dict()["remarks"][-1]
     now, answered = shop.folder, shop.kept("answered")
-    sample(spark, declared, rows=ROWS)
-    drawn = shop.kept("drawn")
-    shop.put_back(now, answered)
     sample(spark, declared, rows=ROWS // 2)
+    half = shop.kept("half")
+    sample(spark, declared, rows=ROWS - ROWS // 2)
+    drawn = shop.kept("drawn")
+    shop.put_back(now, half)
     import_truth(spark, declared, shop.path, {"topic": "truth"})
     server.taken()
     commits = Path(f"{shop.path}_burnish/questions/_delta_log")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobs.plan import plan
 from jobs.prepare import open_job, prepare, remarks, remarks_on_job
 from jobs.review import sample, standing
 from jobs.run import run
@@ -37,7 +38,12 @@ def test_rows_that_came_later_get_a_promise_of_their_own(promised: Shop) -> None
     first = standing(promised.spark, open_job(promised.spark, declared, options=RunOptions())).columns["topic"]
     add(promised, declared, 100, 160)
     before = promised.version()
-    add(promised, declared, 160, 170)
+    promised.write(rows(160, 170), DDL, mode="append")
+    expected = plan(promised.spark, declared, options=RunOptions()).remarks[-1]
+    assert expected.startswith("topic: of 10 rows to do about")
+    later = promised.run(declared)
+    # rows that came later are outside the frame
+    assert (later.columns["topic"]["carried"], later.columns["topic"]["promised"]) == (10, 0)
     assert promises(promised, 100, 170) == {"carried"}
     with pytest.raises(JobFileError, match="give one of them"):
         sample(promised.spark, declared, rows=5, new_frame=True, since=1)
@@ -69,8 +75,17 @@ def test_rows_that_came_later_get_a_promise_of_their_own(promised: Shop) -> None
     # each frame has looks, and a level, of its own
     looks = promised.store(declared).read(promised.spark, "looks").collect()
     assert sorted(row["look"] for row in looks) == [1, 1, 1]
-    # and the next one takes it in
+    # or waits, where it is told to
+    held = promised.run(job(promised, accept={"carried": "review"}))
+    assert (held.columns["topic"]["changed"], promised.rows()[4]["topic_meta"]["status"]) == (1, "review")
+    # the next one takes it in
     assert sample(promised.spark, declared, rows=1, since=first["version"]).columns["topic"]["rows"] == 1
+    # and so does a new one over all rows
+    sample(promised.spark, declared, rows=80, new_frame=True)
+    promised.judge(declared, "refund")
+    promised.run(declared)
+    assert {row["topic_meta"]["promise"] for row in promised.rows().values() if row["topic"]} == {"promised", None}
+    assert promised.rows()[4]["topic_meta"]["promise"] == "promised"
 
 
 def test_the_next_frame_fills_night_by_night(promised: Shop) -> None:
@@ -94,7 +109,8 @@ def test_the_next_frame_fills_night_by_night(promised: Shop) -> None:
     # a part of it is no sample
     assert any("proves nothing yet" in remark for remark in remarks_on_job(opened))
     promised.judge(declared, "refund")
-    promised.run(declared)
+    later = add(promised, declared, 200, 220).as_dict()["remarks"][-1]
+    assert later.startswith("topic: 20 rows drawn for the next frame (20 of 50)")
     assert promises(promised, 100, 200) <= {"promised", "person"}
     members = frames(promised, declared)
     assert {members[json.loads(key)["id"]] for key in first} == {1}
@@ -103,13 +119,10 @@ def test_the_next_frame_fills_night_by_night(promised: Shop) -> None:
     assert more["sample"] == 60
     drawn = store.read(promised.spark, "review").where(f"frame = '{found['frame']}'").collect()
     assert {row["key"] for row in framed[:60]} <= {row["key"] for row in drawn}
-
-
-def test_a_frame_that_fills_is_given_up_for_another(promised: Shop) -> None:
-    declared = job(promised, review={"top_up": 5})
-    add(promised, declared, 100, 120)
+    # a frame that fills is given up for another
     found = sample(promised.spark, declared, rows=8, since=0).columns["topic"]
-    assert (found["rows"], len(found["others"])) == (20, 1)
+    assert (found["rows"], len(found["others"])) == (20, 2)
+    assert not any(one["is_open"] for one in found["others"])
     # a night without new rows begins the next one
     result = run(promised.spark, declared, options=RunOptions())
     assert "0 rows drawn for the next frame (0 of 36)" in result.as_dict()["remarks"][-1]

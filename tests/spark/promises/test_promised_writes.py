@@ -23,7 +23,7 @@ from schemas.options import RunOptions
 from schemas.tables import FRAMES
 from tests.shop import TOPIC, Shop, counts
 from tests.spark.promises.conftest import Made
-from tests.spark.promises.tickets import DDL, PROMISE, ROWS, job, rows
+from tests.spark.promises.tickets import PROMISE, ROWS, job
 
 
 def looked(shop: Shop, declared: Any) -> str:
@@ -47,22 +47,6 @@ def test_what_is_proved_is_written_and_called_promised(promised: Shop, made: Mad
     assert "holds from score" in made.night.as_dict()["remarks"][-1]
     assert not prepare(promised.spark, declared, options=RunOptions(), looks=True).writes
     assert promised.store(declared).read(promised.spark, "looks").count() == 1
-    # rows that came later are outside the frame
-    promised.write(rows(200, 205), DDL, mode="append")
-    expected = plan(promised.spark, declared, options=RunOptions()).remarks[-1]
-    assert expected.startswith("topic: of 5 rows to do about")
-    later = promised.run(declared)
-    assert (later.columns["topic"]["carried"], later.columns["topic"]["promised"]) == (5, 0)
-    assert promised.rows()[200]["topic_meta"]["promise"] == "carried"
-    # or wait, where they are told to
-    waiting = promised.run(job(promised, accept={"carried": "review"}))
-    assert (waiting.columns["topic"]["changed"], promised.rows()[200]["topic_meta"]["status"]) == (5, "review")
-    # a new frame takes them in
-    sample(promised.spark, declared, rows=80, new_frame=True)
-    promised.judge(declared, "refund")
-    promised.run(declared)
-    assert {row["topic_meta"]["promise"] for row in promised.rows().values() if row["topic"]} == {"promised", None}
-    assert promised.rows()[200]["topic_meta"]["promise"] == "promised"
 
 
 def test_looks_at_a_frame(tickets: Shop) -> None:
