@@ -2,6 +2,7 @@
 
 import csv
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,11 @@ def test_what_is_proved_is_written_and_called_promised(promised: Shop, made: Mad
 
 def test_looks_at_a_frame(tickets: Shop) -> None:
     declared = job(tickets)
-    sample(tickets.spark, declared, rows=5)
+    sample(tickets.spark, declared, rows=5, seed="a seed")
+    # the same rows for everybody who gives this seed
+    keys = sorted((f'{{"id":{n}}}' for n in range(ROWS)), key=lambda key: sha256(f"a seed{key}".encode()).hexdigest())
+    sampled = tickets.store(declared).read(tickets.spark, "review").orderBy("place").collect()
+    assert [row["key"] for row in sampled] == keys[:5]
     assert "no row of its frame is judged yet" in looked(tickets, declared)
     tickets.judge(declared, "refund")
     assert "no threshold proves precision 0.8" in looked(tickets, declared)
