@@ -1,4 +1,4 @@
-"""Rows that a task's prompts show as examples: their answers are given away, so that no promise may rest on them."""
+"""Rows that a task's prompts show as examples, or that its model was trained on: no promise may rest on them."""
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -6,23 +6,38 @@ from pyspark.sql import functions as F
 from jobs.cells import CellFrame, asked_question, input_texts, question_of
 from jobs.labelled import MOST_CHARACTERS
 from jobs.texts import one_of
+from jobs.trained_on import learned_inputs
 from schemas.fields import ExamplePool
-from schemas.tasks import AnyTask
+from schemas.tasks import AnyTask, Match
 from udfs.prompts import sheet_of
 
 
-def without_examples(rows: DataFrame, cells: CellFrame) -> DataFrame:
-    """Leave out the rows of a scope that say what one of a task's examples says."""
+def unknown_to_model(rows: DataFrame, cells: CellFrame) -> DataFrame:
+    """Leave out the rows of a scope that say what an example of their task says, or what its model was trained on.
+
+    Raises:
+        DataContractError: what the model was trained on cannot be read any more.
+    """
     (task,) = cells.scope.tasks
     rows = rows.where(~_is_shown(cells)) if task.given_examples else rows
+    spark = rows.sparkSession
     if known := _known_inputs(task):
-        spark = rows.sparkSession
-        inputs = spark.createDataFrame([(list(texts),) for texts in known], "inputs array<string>")
-        # by question, since a value that was written in place is no longer what was asked about
-        shown = inputs.select(question_of(cells, F.col("inputs")).alias("_shown"))
-        rows = rows.withColumn("_question", asked_question(cells))
-        rows = rows.join(F.broadcast(shown), F.col("_question") == F.col("_shown"), "left_anti").drop("_question")
-    return rows
+        shown = spark.createDataFrame([(list(texts),) for texts in known], "inputs array<string>")
+        rows = _without(rows, cells, F.broadcast(shown))
+    learned = learned_inputs(spark, cells.scope.job.model, len(task.inputs))
+    if learned is not None and isinstance(task, Match):
+        # a varied source teaches some pairs the other way round
+        cut, width = len(task.left), len(task.inputs)
+        turned = F.concat(F.slice("inputs", cut + 1, width - cut), F.slice("inputs", 1, cut))
+        learned = learned.union(learned.select(turned)).distinct()
+    return rows if learned is None else _without(rows, cells, learned)
+
+
+def _without(rows: DataFrame, cells: CellFrame, inputs: DataFrame) -> DataFrame:
+    """Leave out the rows with some inputs: by question, as what was written in place is not what was asked about."""
+    known = inputs.select(question_of(cells, F.col("inputs")).alias("_known"))
+    asked = rows.withColumn("_question", asked_question(cells))
+    return asked.join(known, F.col("_question") == F.col("_known"), "left_anti").drop("_question")
 
 
 def _known_inputs(task: AnyTask) -> list[tuple[str | None, ...]]:

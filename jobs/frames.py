@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 from jobs import lake
 from jobs.cells import CellFrame, asked_question, proposed_text
 from jobs.chosen import is_by_choice
-from jobs.exemplars import without_examples
+from jobs.exemplars import unknown_to_model
 from jobs.promise import MOST_CANDIDATES
 from jobs.store import Store
 from schemas.errors import DataContractError
@@ -183,12 +183,12 @@ def table_version(spark: SparkSession, cells: CellFrame) -> int:
 
 
 def scored_rows(cells: CellFrame) -> DataFrame:
-    """Rows of one column's cells whose answer has a score: key, question_id, score, label; none that prompts show."""
+    """Rows of one column's cells whose answer has a score: key, question_id, score, label; none that a model knows."""
     (task,) = cells.scope.tasks
     # until a run has written the score that is chosen now, what stands there is another one
     is_scored = F.col("_raw_score0").isNotNull() & is_by_choice(task, F.col("_notes0"))
     scored = cells.rows.where(F.col("_state0").isin(*SCORED_STATES) & is_scored)
-    return without_examples(scored, cells).select(
+    return unknown_to_model(scored, cells).select(
         lake.key_json(cells.scope.job.key).alias("key"),
         asked_question(cells).alias("question_id"),
         F.col("_raw_score0").alias("score"),

@@ -14,6 +14,7 @@ from rich.text import Text
 from jobs import lake
 from jobs.examples import DataFacts, write_examples
 from jobs.loss import Step, draw, steps_of
+from jobs.trained_on import note_mixtures
 from jobs.training import run_stage
 from schemas.card import ModelCard
 from schemas.errors import JobFileError
@@ -115,6 +116,8 @@ def train(spark: SparkSession, file: TrainFile) -> Trained:
     product = folder / ("adapter" if file.method == "lora" else "model")
     base = base_of(file.model).text
     export(Path(str(before)), product, card=card, base=base, method=file.method, source=staged.folder)
+    places = {place: versions[place.text] for place in map(file.data_of, file.stages)}
+    note_mixtures(product, file.model, places)
     _write_readme(product, file, facts, steps)
     return Trained(str(folder), str(product), facts, tuple(steps))
 

@@ -20,6 +20,7 @@ from jobs.loss import steps_of
 from jobs.mix import mix
 from jobs.mix_files import load_mix
 from jobs.train import show, train
+from jobs.trained_on import mixtures_of
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import ModelRef
 from schemas.train import TrainFile
@@ -160,6 +161,7 @@ def test_an_adapter_is_trained_further(
     assert max(losses(tmp_path / "out")) < min(losses(trained)[:4])
     further = stage(ModelRef(path=str(base), adapter=result.product))
     assert further.digest != stage(ModelRef.model_validate(model)).digest
+    assert mixtures_of(ModelRef(path=str(base), adapter=result.product)) == ((str(mixture), 0),)
     other = declared(base, mixture, tmp_path / "other", model=model, stages=stages, lora={"rank": 4})
     with pytest.raises(JobFileError, match="rank 16 and alpha 32"):
         train(spark, load_file(other, TrainFile))
@@ -178,6 +180,7 @@ def test_two_stages_on_two_processes_train_the_whole_model(
     assert [step.stage for step in result.steps] == [1, 1, 1, 2, 2]
     product = Path(result.product)
     assert stage(ModelRef(path=str(product))).folder == product
+    assert mixtures_of(ModelRef(path=str(product))) == ((str(mixture), 0),)
     assert train(spark, file).steps == result.steps, "what is done is not done again"
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from jobs import lake
+from jobs.frames import scored_rows
 from jobs.mix import mix
 from jobs.mix_files import MixPlan
 from jobs.plan import plan
 from jobs.prepare import open_job, prepare, remarks_on_job
 from jobs.purge import purge
 from jobs.review import Said, apply, open_rows, sample, standing
+from jobs.trained_on import note_mixtures
 from jobs.verdicts import harmless, import_sheet, import_truth, label, write_sheet
-from schemas.errors import JobFileError
+from schemas.errors import DataContractError, JobFileError
+from schemas.job import ModelRef, Place
 from schemas.mix import MixFile
 from schemas.options import RunOptions
 from schemas.tables import FRAMES
@@ -158,6 +162,7 @@ def test_what_a_person_said_wins_over_the_model(drawn: Shop) -> None:
     )
     learned = mix(drawn.spark, MixPlan(mix_file, {"looked_at": declared})).as_dict()
     assert learned["sources"]["looked_at"]["instances"] == 2
+    assert_no_frame_holds_what_was_learned(drawn, declared, {rows[key]["text"] for key in ids}, learned["version"])
     # it outlives the prompt, and lapses with the row's input
     drawn.sql(f"UPDATE {{t}} SET text = 'ticket no 1 .' WHERE id = {ids[1]}")
     other = declared.model_copy(
@@ -173,6 +178,22 @@ def test_what_a_person_said_wins_over_the_model(drawn: Shop) -> None:
     told = drawn.run(fewer, reask=True).as_dict()["remarks"]
     assert any("1 answers that people gave are none of the labels now" in remark for remark in told)
     assert drawn.rows()[ids[0]]["topic"] == "other"
+
+
+def assert_no_frame_holds_what_was_learned(shop: Shop, declared: Any, texts: set[str], version: int) -> None:
+    product, mixture = shop.folder / "model", shop.folder / "mix"
+    product.mkdir()
+    note_mixtures(product, declared.model, {Place(path=str(mixture)): version})
+    cells = open_job(shop.spark, declared, options=RunOptions()).cells
+    trained = declared.model_copy(update={"model": ModelRef(path=str(product))})
+    by_trained = replace(cells, scope=replace(cells.scope, job=trained))
+    keys = {f'{{"id":{key}}}' for key, row in shop.rows().items() if row["text"] in texts}
+    before = {row["key"] for row in scored_rows(cells).collect()}
+    assert before & keys
+    assert {row["key"] for row in scored_rows(by_trained).collect()} == before - keys
+    note_mixtures(product, declared.model, {Place(path=str(mixture)): version + 1})
+    with pytest.raises(DataContractError, match="on which the model was trained, cannot be read"):
+        scored_rows(by_trained)
 
 
 def test_a_purged_row_is_out_of_frame_and_review(drawn: Shop) -> None:
