@@ -13,9 +13,12 @@ from jobs import cells as cells_
 from jobs.asking import Cluster
 from jobs.estimate import estimates, totals
 from jobs.prepare import Prepared, prepare, rate_of, reasks, remarks, to_ask
+from jobs.promise import labels_to_start, level_of_look
 from jobs.to_do import distinct_questions
+from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.options import RunOptions
+from schemas.tasks import Answer, AnyTask, Classify, Impute
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,30 @@ def _planned(spark: SparkSession, prepared: Prepared, *, prompts: bool) -> Plan:
         replicas=cluster.replicas,
         max_rows=max_rows,
         reasks=reasks(prepared),
-        remarks=(*remarks(prepared), *_expected(prepared)),
+        remarks=(*_costs(prepared), *remarks(prepared), *_expected(prepared)),
+    )
+
+
+def _costs(prepared: Prepared) -> Iterator[str]:
+    """What promises take that are not proved yet, or hold for each label by itself."""
+    for task in prepared.tasks:
+        promise = prepared.job.accept_of(task)
+        if isinstance(promise, Promise) and (promise.per_label or not prepared.cells.rules[task.name].thresholds):
+            yield f"{task.name}: {cost_of(promise, task)}"
+
+
+def cost_of(promise: Promise, task: AnyTask) -> str:
+    """How many rows people must find right for a promise, at the first look and in a frame of any size."""
+    level = level_of_look(promise.assurance, 1)
+    needed, _ = labels_to_start(promise.precision, level)
+    where, more = "each label's threshold" if promise.per_label else "the threshold", ""
+    labels = task.options if isinstance(task, Answer) else task.labels if isinstance(task, Classify | Impute) else None
+    if promise.joint and isinstance(labels, dict):
+        more = f", where each label by itself would take {needed:,}"
+        needed, _ = labels_to_start(promise.precision, level / len(labels))
+    return (
+        f"{promise.text} takes {needed:,} judged rows above {where} without a mistake{more}; "
+        "fewer in a frame of which they are a large part"
     )
 
 

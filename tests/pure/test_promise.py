@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from jobs.frames import Frame
 from jobs.looks import PURGED, Labelled, look_at, tell
+from jobs.plan import cost_of
 from jobs.promise import Candidate, certify, labels_needed, labels_to_start, level_of_look, p_value, provable
 from schemas.accept import Promise
+from schemas.tasks import Classify
 from tests.bench.promise import KINDS, LEAST_KEPT, World, oracle, trials, world
 
 
@@ -39,6 +41,18 @@ def test_labels_that_a_promise_needs() -> None:
     assert labels_needed(0.9, 0.05, errors=2) == 61
     # in a small frame fewer will do: what is not drawn is little
     assert labels_needed(0.95, 0.05, rows=80) < 59
+
+
+def test_a_plan_says_what_a_promise_takes() -> None:
+    topic = Classify.model_validate({"task": "classify", "name": "topic", "from": ["text"], "labels": ["a", "b", "c"]})
+    assert "precision 0.95 at assurance 0.95 takes 76 judged rows above the threshold" in cost_of(
+        Promise(precision=0.95), topic
+    )
+    each = cost_of(Promise(precision=0.97, per_label=True), topic)
+    assert "0.97 of each label at assurance 0.95 takes 127 judged rows above each label's threshold" in each
+    together = cost_of(Promise(precision=0.97, per_label=True, joint=True), topic)
+    assert "takes 163 judged rows above each label's threshold" in together
+    assert "where each label by itself would take 127" in together
 
 
 def test_what_a_whole_frame_says_is_certain() -> None:

@@ -66,8 +66,9 @@ def test_looks_at_a_frame(tickets: Shop) -> None:
     assert "no threshold proves precision 0.8" in looked(tickets, declared)
     sample(tickets.spark, declared, rows=60)
     tickets.judge(declared, "refund")
-    # a plan says so, and takes no look
-    told = plan(tickets.spark, declared, options=RunOptions()).remarks[-1]
+    # a plan says so and what a promise takes, and takes no look
+    cost, *_, told = plan(tickets.spark, declared, options=RunOptions()).remarks
+    assert cost.startswith("topic: precision 0.8 at assurance 0.9 takes ")
     assert "65 rows are judged now, which the next run tests" in told
     assert "holds from score" in looked(tickets, declared)
     looked(tickets, declared)
