@@ -25,7 +25,7 @@ from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tables import LOOKS
 
-JUDGED = ("place", "key", "score", "value", "verdict")
+JUDGED = ("place", "key", "score", "value", "verdict", "correction")
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def labelled(books: _Books, frame: Frame) -> tuple[list[Labelled], bool]:
         found_rows = first.select(*ORDER).join(mine.drop("place"), "key", "left").collect()
     rows = sorted(found_rows, key=lambda row: row["place"])
     judged = list(itertools.takewhile(lambda row: row["verdict"] is not None, rows))
-    found = [_labelled(row) for row in judged]
+    found = [judged_row(row) for row in judged]
     is_judged = len(judged) == len(rows) > 0
     if frame.sample is None:
         return found + [PURGED] * (judged[-1]["place"] - len(judged) if judged else 0), is_judged
@@ -230,9 +230,11 @@ def labelled(books: _Books, frame: Frame) -> tuple[list[Labelled], bool]:
     return found + [PURGED] * (counted["last"] - counted["rows"]), True
 
 
-def _labelled(row: Row) -> Labelled:
+def judged_row(row: Row) -> Labelled:
+    """A drawn row as somebody judged it; who says yes and corrects it all the same, as SQL lets them, has said no."""
     value = json.loads(row["value"]) if row["value"] is not None else None
-    return Labelled(row["score"], value if isinstance(value, str) else None, row["verdict"] == RIGHT)
+    is_right = row["verdict"] == RIGHT and row["correction"] in (None, row["value"])
+    return Labelled(row["score"], value if isinstance(value, str) else None, is_right)
 
 
 def look_at(frame: Frame, labels: Sequence[Labelled], promise: Promise, *, number: int) -> Look:

@@ -41,6 +41,7 @@ class ColumnReport:
         risk: pairs of the share of judged rows kept, the surest first, and the share of them that is wrong.
         kinds: of mistakes: answer, what was right, how often.
         mistakes: the surest of them. `to_review`: the least sure that wait.
+        promises: how many written cells a promise is about (`promised`), and how many go by its threshold (`carried`).
     """
 
     name: str
@@ -55,6 +56,7 @@ class ColumnReport:
     kinds: Sequence[tuple[str, str, int]] = ()
     mistakes: Sequence[Judged] = ()
     to_review: Sequence[Judged] = ()
+    promises: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def report(
     runs = [_run(row["run_id"], row["last"]["state"], found) for row, found in last]
     return Report(
         job.target_place.text,
-        job.model.text,
+        last[0][1].get("model", job.model.text) if last else job.model.text,
         tuple(remarks_on_job(opened)),
         tuple(runs),
         tuple(columns),
@@ -108,6 +108,7 @@ def _column(cells: CellFrame, statuses: Mapping[str, int], judged: Sequence[Judg
     scored = [one for one in judged if one.confidence is not None]
     wrong = sorted((one for one in judged if not one.right), key=lambda one: -(one.confidence or 0.0))
     kinds = Counter((one.answer, one.correction or "?") for one in wrong)
+    bins, promises = _bins(cells)
     figures: dict[str, Any] = {}
     if scored:
         right = np.array([one.right for one in scored], dtype=float)
@@ -117,7 +118,7 @@ def _column(cells: CellFrame, statuses: Mapping[str, int], judged: Sequence[Judg
         name=task.name,
         task=task.task,
         statuses={name: count for name, count in statuses.items() if count},
-        bins=_bins(cells),
+        bins=bins,
         judged=len(judged),
         figures={name: value for name, value in figures.items() if name != "reliability"},
         reliability=figures.get("reliability", ()),
@@ -126,6 +127,7 @@ def _column(cells: CellFrame, statuses: Mapping[str, int], judged: Sequence[Judg
         kinds=[(*pair, count) for pair, count in kinds.most_common(MOST_KINDS)] if values else (),
         mistakes=wrong[:MOST_SHOWN] if values else (),
         to_review=_to_review(cells) if values else (),
+        promises=promises,
     )
 
 
@@ -149,15 +151,18 @@ def _promised(cells: CellFrame) -> tuple[float, float] | None:
     return None if row is None or row[0] is None else (float(row[0]), 1 - accept.precision)
 
 
-def _bins(cells: CellFrame) -> list[tuple[int, int]]:
+def _bins(cells: CellFrame) -> tuple[list[tuple[int, int]], dict[str, int]]:
+    """Cells by confidence, and how many are written by a promise or like those that are."""
     confidence = _confidence(cells)
     rows = cells.rows.where(F.col("_state0").isin(*SCORED_STATES) & confidence.isNotNull())
     place = F.least(F.floor(confidence * BINS), F.lit(BINS - 1)).cast("int").alias("bin")
     accepted = (F.col("_status0") != "review").alias("accepted")
-    found = [[0, 0] for _ in range(BINS)]
-    for row in rows.groupBy(place, accepted).count().collect():
+    found, promises = [[0, 0] for _ in range(BINS)], Counter[str]()
+    for row in rows.groupBy(place, accepted, F.col("_promise0").alias("promise")).count().collect():
         found[row["bin"]][0 if row["accepted"] else 1] += int(row["count"])
-    return [(one[0], one[1]) for one in found]
+        if row["accepted"] and row["promise"] is not None:
+            promises[row["promise"]] += int(row["count"])
+    return [(one[0], one[1]) for one in found], dict(sorted(promises.items(), reverse=True))
 
 
 def _confidence(cells: CellFrame) -> Column:
@@ -186,7 +191,8 @@ def _to_review(cells: CellFrame) -> list[Judged]:
 def _by_verdict(spark: SparkSession, opened: Opened, task: AnyTask, frame: Frame | None) -> list[Judged]:
     if frame is None:
         return []
-    mine = (F.col("frame") == frame.name) & (F.col("column") == task.name) & F.col("verdict").isNotNull()
+    # a skipped row counts against a promise, and is no known mistake
+    mine = (F.col("frame") == frame.name) & (F.col("column") == task.name) & F.col("verdict").isin("yes", "no")
     found = []
     for row in opened.store.read(spark, "review").where(mine).orderBy("place").limit(MOST_JUDGED).collect():
         inputs, answer = shown(task, row.asDict())

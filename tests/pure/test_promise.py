@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql import Row
 
 from jobs.frames import Frame
-from jobs.looks import PURGED, Labelled, look_at, tell
+from jobs.looks import PURGED, Labelled, judged_row, look_at, tell
 from jobs.plan import cost_of
 from jobs.promise import Candidate, certify, labels_needed, labels_to_start, level_of_look, p_value, provable
 from schemas.accept import Promise
@@ -53,6 +54,15 @@ def test_a_plan_says_what_a_promise_takes() -> None:
     together = cost_of(Promise(precision=0.97, per_label=True, joint=True), topic)
     assert "takes 163 judged rows above each label's threshold" in together
     assert "where each label by itself would take 127" in together
+
+
+@pytest.mark.parametrize(
+    ("verdict", "correction", "right"),
+    [("yes", None, True), ("yes", '"a"', True), ("yes", '"b"', False), ("no", '"b"', False), ("skip", None, False)],
+)
+def test_a_correction_never_counts_as_the_model_being_right(verdict: str, correction: str | None, right: bool) -> None:
+    row = Row(place=1, key="k", score=0.9, value='"a"', verdict=verdict, correction=correction)
+    assert judged_row(row) == Labelled(0.9, "a", right)
 
 
 def test_what_a_whole_frame_says_is_certain() -> None:

@@ -23,6 +23,9 @@ def test_a_page_and_its_facts(promised: Shop, tmp_path: Path) -> None:
     (column,) = facts["columns"]
     assert column["judged"] == ROWS // 2
     assert sum(column["statuses"].values()) == ROWS
+    metas = [row["topic_meta"] for row in promised.rows().values()]
+    assert column["promises"] == {"promised": sum(meta["promise"] == "promised" for meta in metas)}
+    assert facts["model"] == declared.model.text
     # the others hold what people said instead
     assert sum(map(sum, column["bins"])) == ROWS - wrong
     assert column["figures"]["auroc"] > 0.9
