@@ -19,7 +19,7 @@ from jobs.chosen import identity, is_same_question
 from jobs.draws import ORDER, drawn_rows
 from jobs.frames import Frame, framed_rows, frames_of, members_of, standing_frames
 from jobs.people import RIGHT, columns_spoken_of, is_allowed, people_said
-from jobs.promise import Candidate, Verdict, certify, labels_to_start, level_of_look
+from jobs.promise import LARGEST_SHARE, Candidate, Verdict, certify, labels_to_start, level_of_look
 from jobs.store import Store
 from schemas.accept import Promise
 from schemas.job import EnrichJob
@@ -263,7 +263,9 @@ def tell(column: str, frame: Frame, look: Look, promise: Promise) -> str:
         return f"{column}: {promise.text} holds from score {one.threshold:.4g} on, {of} ({judged})"
     told = f"{column}: no threshold proves {promise.text} with {look.labelled} judged rows; all answers wait in review."
     if promise.per_label:
-        needed, _ = labels_to_start(promise.precision, look.level)
+        # another look is tested at its own, stricter level
+        shares = len(look.verdicts) if promise.joint else 1
+        needed, _ = labels_to_start(promise.precision, level_of_look(promise.assurance, look.number + 1) / shares)
         return f"{told} A label needs {needed} judged rows without a mistake above its threshold"
     return told + _what_would(look, promise, frame)
 
@@ -271,12 +273,13 @@ def tell(column: str, frame: Frame, look: Look, promise: Promise) -> str:
 def _what_would(look: Look, promise: Promise, frame: Frame) -> str:
     """The best that could be promised, and what it would take to promise what was asked."""
     verdict = look.verdicts.get(None)
-    best = verdict.best() if verdict is not None else None
+    then = level_of_look(promise.assurance, look.number + 1)
+    best = verdict.best(then * LARGEST_SHARE) if verdict is not None else None
     if verdict is None or best is None or not best[1]:
-        return f" At least {labels_to_start(promise.precision, look.level)[0]} judged rows above a threshold are needed"
+        return f" At least {labels_to_start(promise.precision, then)[0]} judged rows above a threshold are needed"
     one, precision = best
     told = f" The best that could be promised is {precision:.3f}, for {one.rows / frame.rows:.0%} of the rows"
-    missing = verdict.labels_missing()
+    missing = verdict.labels_missing(then * LARGEST_SHARE)
     if missing is None:
         return told + "; no threshold was right often enough for more, however many are judged"
     return told + f"; about {missing} more judged rows would do, were they right as often"

@@ -14,6 +14,7 @@ MOST_CANDIDATES = 20
 # the wrong answers that the two first thresholds tried can bear, and their shares of the level: the stricter one is for
 # models that are hardly ever wrong where they are surest, the laxer one for those that err anywhere
 STARTS = ((0, 0.7), (2, 0.3))
+LARGEST_SHARE = max(share for _, share in STARTS)
 LUCK = 1.0  # a start counts on so many standard deviations fewer drawn rows than their mean
 MOST_LABELS = 1_000_000
 
@@ -49,17 +50,17 @@ class Verdict:
     tested: tuple[Candidate, ...]
     chosen: Candidate | None
 
-    def best(self) -> tuple[Candidate, float] | None:
-        """The candidate that alone would prove most, and what; for messages, no promise."""
-        found = [(one, provable(one.rows, one.labelled, one.right, self.level)) for one in self.candidates]
+    def best(self, level: float) -> tuple[Candidate, float] | None:
+        """The candidate that alone would prove most at a level, and what; for messages, no promise."""
+        found = [(one, provable(one.rows, one.labelled, one.right, level)) for one in self.candidates]
         return max(found, key=lambda pair: (pair[1], pair[0].rows), default=None)
 
-    def labels_missing(self) -> int | None:
-        """How many more rows would have to be drawn for the promise, if they were right as often as these.
+    def labels_missing(self, level: float) -> int | None:
+        """How many more rows would have to be drawn for the promise at a level, if they were right as often as these.
 
         None where no candidate is right often enough.
         """
-        counts = [(one, _needed_as_right(one, self.precision, self.level)) for one in self.candidates]
+        counts = [(one, _needed_as_right(one, self.precision, level)) for one in self.candidates]
         drawn = max((one.labelled for one in self.candidates), default=0)
         rows = max((one.rows for one in self.candidates), default=0)
         missing = [

@@ -116,11 +116,11 @@ def test_labels_that_starts_need() -> None:
 def test_what_is_missing_is_told() -> None:
     verdict = certify([Candidate(0.5, 1000, 50, 49)], precision=0.95, level=0.05)
     assert verdict.chosen is None
-    best = verdict.best()
+    best = verdict.best(0.05)
     assert best is not None
     assert 0.85 < best[1] < 0.95
-    assert verdict.labels_missing() is not None
-    assert certify([Candidate(0.5, 1000, 50, 40)], precision=0.95, level=0.05).labels_missing() is None
+    assert verdict.labels_missing(0.05) is not None
+    assert certify([Candidate(0.5, 1000, 50, 40)], precision=0.95, level=0.05).labels_missing(0.05) is None
 
 
 def test_labels_keep_the_promise_by_themselves() -> None:
