@@ -90,7 +90,6 @@ def sample(
     columns: Sequence[str] = (),
     new_frame: bool = False,
     since: int | None = None,
-    seed: str | None = None,
 ) -> Reviewed:
     """Draw rows of each column's newest frame for people to judge; the first draw opens the first one.
 
@@ -99,8 +98,6 @@ def sample(
         new_frame: open another frame over the newest version, which knows nothing of earlier verdicts.
         since: open another frame of just the rows that came or changed after this version of the target and are in no
             frame yet; the older frames stand beside it. A frame that `review.top_up` was filling is given up.
-        seed: orders the rows of a frame that this opens, so that the same ones can be drawn again; by default a secret
-            does, and nobody can know beforehand which will be drawn.
 
     Raises:
         DataContractError: a column has no answers with a score, or the version cannot be read.
@@ -116,7 +113,7 @@ def sample(
     for at, task in enumerate(opened.tasks):
         if task.name in chosen:
             cells = opened.cells.alone(at)
-            frame = known.get(task.name) or open_frame(spark, cells, opened.store, since=since, seed=seed)
+            frame = known.get(task.name) or open_frame(spark, cells, opened.store, since=since)
             draw(spark, cells, opened.store, frame, rows=rows)
     return standing(spark, opened)
 

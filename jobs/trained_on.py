@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -62,7 +62,7 @@ def _inputs(spark: SparkSession, name: str, version: int, width: int) -> DataFra
         mixture = lake.read(spark, lake.place_of(name), version=version)
         rows = mixture.where((F.col("kind") == "task") & (F.size("inputs") == width)).select("inputs")
         rows.agg(F.max(F.size("inputs"))).collect()  # its files may be gone though its log is there
-    except (AnalysisException, PySparkException) as problem:
+    except PySparkException as problem:
         raise DataContractError(
             f"version {version} of {name}, on which the model was trained, cannot be read (any more)",
             hint="no promise may rest on rows that a model has learned: put the mixture back (VACUUM removes the files "

@@ -14,6 +14,8 @@ from rich.text import Text
 from jobs import lake
 from jobs.calibrate import calibrate_columns
 from jobs.demo.verdict import CHECKS, truths
+from jobs.frames import open_frame
+from jobs.prepare import open_job
 from jobs.report import report
 from jobs.result import RunResult
 from jobs.review import sample
@@ -42,7 +44,11 @@ def keep_promise(spark: SparkSession, place: Path, job_file: Path, *, console: C
     names = [task.name for task in job.columns if isinstance(job.accept_of(task), Promise)]
     truth = Place(path=str(place / "truth"))
     lake.replace(truth_table(spark).coalesce(1), truth)
-    sample(spark, job, rows=DRAWN, columns=names, seed=SEED)
+    opened = open_job(spark, job, options=RunOptions())
+    for at, task in enumerate(opened.tasks):
+        if task.name in names:
+            open_frame(spark, opened.cells.alone(at), opened.store, seed=SEED)
+    sample(spark, job, rows=DRAWN, columns=names)
     judged = import_truth(spark, job, truth.text, {name: name for name in names})
     try:
         console.print(calibrate_columns(spark, job).render())

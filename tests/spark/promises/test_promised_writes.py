@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from jobs import lake
-from jobs.frames import scored_rows
+from jobs.frames import open_frame, scored_rows
 from jobs.mix import mix
 from jobs.mix_files import MixPlan
 from jobs.plan import plan
@@ -56,7 +56,9 @@ def test_what_is_proved_is_written_and_called_promised(promised: Shop, made: Mad
 
 def test_looks_at_a_frame(tickets: Shop) -> None:
     declared = job(tickets)
-    sample(tickets.spark, declared, rows=5, seed="a seed")
+    opened = open_job(tickets.spark, declared, options=RunOptions())
+    open_frame(tickets.spark, opened.cells.alone(0), opened.store, seed="a seed")
+    sample(tickets.spark, declared, rows=5)
     # the same rows for everybody who gives this seed
     keys = sorted((f'{{"id":{n}}}' for n in range(ROWS)), key=lambda key: sha256(f"a seed{key}".encode()).hexdigest())
     sampled = tickets.store(declared).read(tickets.spark, "review").orderBy("place").collect()
