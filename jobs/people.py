@@ -13,6 +13,14 @@ from udfs.parse import dumps
 RIGHT = "yes"  # every other verdict, a skipped row included, counts against the model
 
 
+def found_right(verdict: str | None, value: str | None, correction: str | None) -> bool:
+    """Whether a person found the model's value right, both texts being JSON.
+
+    Who says yes and gives another value all the same, as SQL lets them, has said no.
+    """
+    return verdict == RIGHT and correction in (None, value)
+
+
 def people_said(
     spark: SparkSession, store: Store, job: EnrichJob, task: AnyTask, *, version: int | None = None
 ) -> DataFrame:
