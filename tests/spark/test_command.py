@@ -84,7 +84,9 @@ def test_a_run_that_is_stopped_or_killed_goes_on_with_what_is_left(shop: Shop, m
     gate = Gate()
     shop.endpoint.script = gate
     monkeypatch.setenv("TOKEN", SECRET)
-    file = job_file(shop, TOPIC, engine={"vllm": {"hf-token": "${env:TOKEN}"}})
+    words = {"engine": {"vllm": {"hf-token": "${env:TOKEN}"}}}
+    # more may fail than do: on a slow machine waves are short, and asking stops at the border of one
+    file = job_file(shop, TOPIC, limits={"max_failed_share": 0.5}, **words)
     job = load_job(Path(file))
     # the first waves of the others are sized by the speed of this one
     shop.run(job.model_copy(update={"limits": job.limits.model_copy(update={"max_rows": 1})}))
@@ -118,7 +120,7 @@ def test_a_run_that_is_stopped_or_killed_goes_on_with_what_is_left(shop: Shop, m
     shop.endpoint.taken()
     last = subprocess.run([*BURNISH, "run", file, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     report = json.loads(last.stdout)
-    assert (last.stdout.count("\n"), last.returncode, report["complete"]) == (1, 1, True), last.stderr
+    assert (last.stdout.count("\n"), last.returncode, report["complete"]) == (1, 0, True), last.stderr
     assert report["questions"] == sum(shop.endpoint.taken().values()) == ROWS - seen
     # what is left is spread over all waves anew, not over the last ones
     asked = shop.store(job).read(shop.spark, "questions").where(f"run_id = '{report['run_id']}'")
@@ -133,6 +135,7 @@ def test_a_run_that_is_stopped_or_killed_goes_on_with_what_is_left(shop: Shop, m
     ]
     assert json.loads(runs[0]["job"])["engine"]["vllm"] == ["hf-token"]
     assert SECRET not in "".join([*map(str, runs), last.stdout, last.stderr, *printed])
+    assert ended_with(monkeypatch, "run", job_file(shop, TOPIC, **words)) == 1
 
 
 def test_a_stop_that_comes_while_the_first_waves_are_planned_asks_nothing(
