@@ -31,6 +31,7 @@ class Rule:
         holds_others: rows outside the frames go to review.
         frame_scores: how many of the newest frame's rows score at least so much, by threshold; what drift is measured
             by.
+        share: the part of the newest frame's rows that its thresholds let through.
         stops_on_drift: whether a drift stops the run.
         people: key, inputs_hash and `said`, the JSON of what a person gave or found right for a row with these inputs,
             with the time when.
@@ -45,6 +46,7 @@ class Rule:
     members: DataFrame | None = None
     holds_others: bool = False
     frame_scores: Mapping[float, int] = field(default_factory=dict)
+    share: float = 0.0
     stops_on_drift: bool = False
     people: DataFrame | None = None
     spreads: bool = False

@@ -1,7 +1,7 @@
 """`burnish calibrate`: from what people judged, how often an answer of each score is right."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from jobs.calibration import Calibration, Scored, calibrate, rows_missing
 from jobs.cells import CellFrame, asked_question, inputs_hash
 from jobs.chosen import with_score
 from jobs.frames import SCORED_STATES
-from jobs.people import RIGHT, as_text, newest, people_said
+from jobs.people import as_text, found_right, newest, people_said
 from jobs.prepare import Opened, open_job
 from jobs.scores import Cell, is_right, read_value, truth_of
 from jobs.store import answers_by_question
@@ -55,7 +55,21 @@ class Calibrated:
             figures = (f"{_figure(before[name])}, {_figure(after[name])}" for name in FIGURES)
             form = one.told["kind"] + (f" ({len(_own(one))} labels by themselves)" if _own(one) else "")
             table.add_row(one.column, form, f"{one.rows:,}", *figures)
-        return Group(table, *map(Text, self.refused), "the next run writes confidences by it; nothing is asked again")
+        curves = [part for one in self.columns for part in _reliability(one)]
+        told = "the next run writes confidences by it; nothing is asked again"
+        return Group(table, *curves, *map(Text, self.refused), told)
+
+
+def _reliability(one: Calibration) -> Iterator[Text | Table]:
+    """How often held-back rows of each confidence are right, with 95 % intervals."""
+    yield Text(f"\n{one.column}: of the answers with this confidence so many are right")
+    table = Table()
+    for heading in ("confidence", "right", "95 %", "rows"):
+        table.add_column(heading, justify="right")
+    for part in one.told["reliability"]:
+        interval = f"{part['low']:.2f} to {part['high']:.2f}"
+        table.add_row(f"{part['confidence']:.2f}", f"{part['right']:.2f}", interval, f"{part['rows']:,}")
+    yield table
 
 
 def _own(one: Calibration) -> list[str]:
@@ -113,18 +127,19 @@ def _judged(spark: SparkSession, opened: Opened, table: str | None, truth: Mappi
         known = [(task, _asked(opened.cells.alone(at)).join(truths[task.name], "key")) for at, task in tasks]
         return [(task, _by_truth(spark, opened, rows, task)) for task, rows in known]
     judged = [at for at, task in enumerate(opened.tasks) if opened.cells.rules[task.name].people is not None]
-    found = [(opened.tasks[at], _by_verdict(spark, opened, at)) for at in judged]
-    return [(task, rows) for task, rows in found if rows]
+    return [(opened.tasks[at], _by_verdict(spark, opened, at)) for at in judged]
 
 
 def _by_verdict(spark: SparkSession, opened: Opened, at: int) -> list[Scored]:
     """What people judged of these answers, and where they looked at others to the same inputs, what they said then."""
     task = opened.tasks[at]
     mine = (F.col("target") == opened.job.target_place.text) & (F.col("column") == task.name)
-    judged = opened.store.read(spark, "review").where(mine & F.col("verdict").isNotNull())
+    # a row that somebody skipped counts against a promise, and says nothing of how often such answers are right
+    judged = opened.store.read(spark, "review").where(mine & F.col("verdict").isin("yes", "no"))
     judged = newest(judged.withColumn("said", F.coalesce("correction", "value")), "key", "question_id")
-    known = _with_answers(spark, opened, judged.select("key", "question_id", "verdict"), task)
-    found = [_scored(row, row["verdict"] == RIGHT) for row in known.collect()]
+    theirs = judged.select("key", "question_id", "verdict", "correction", F.col("value").alias("shown"))
+    known = _with_answers(spark, opened, theirs, task)
+    found = [_scored(row, found_right(row["verdict"], row["shown"], row["correction"])) for row in known.collect()]
     said = people_said(spark, opened.store, opened.job, task).join(known.select("key"), "key", "left_anti")
     if said.isEmpty():
         return found

@@ -103,27 +103,39 @@ def rows_missing(rows: Sequence[Scored]) -> int:
 
 
 def calibrate(column: str, rows: Sequence[Scored], *, seed: int = 0) -> Calibration:
-    """Fit each form, keep the one with the least cross-fitted log loss, and measure it by the same folds."""
-    folds = _folds(rows, seed)
-    tried = {kind: _cross_fitted(kind, rows, folds) for kind in KINDS if kind != "both" or _has_mass(rows)}
+    """Fit each form, keep the one with the least cross-fitted log loss, and measure it by the same folds.
+
+    A label with rows enough gets a curve of its own, of the form that is best for it.
+    """
     right = np.array([row.right for row in rows], dtype=float)
+    kind, values, losses = _best(rows, seed)
+    curves: dict[str | None, Curve] = {None: fit(kind, rows)}
+    for label, places in _by_label(rows).items():
+        mine = [rows[at] for at in places]
+        if len(mine) >= LEAST_PER_LABEL and not rows_missing(mine):
+            form, values[places], _ = _best(mine, seed)
+            curves[label] = fit(form, mine)
+    told = measured(values, right) | {"kind": kind, "log_loss_of_kinds": losses}
+    told["before"] = measured(np.array([row.score for row in rows]), right)
+    return Calibration(column, curves, len(rows), told)
+
+
+def _best(rows: Sequence[Scored], seed: int) -> tuple[str, Array, dict[str, float]]:
+    """The form with the least log loss on rows that it was not fitted on, its values of them, and all losses."""
+    folds, right = _folds(rows, seed), np.array([row.right for row in rows], dtype=float)
+    tried = {kind: _cross_fitted(kind, rows, folds) for kind in KINDS if kind != "both" or _has_mass(rows)}
     losses = {kind: log_loss(found, right) for kind, found in tried.items()}
     kind = min(losses, key=lambda one: losses[one])
-    told = measured(tried[kind], right) | {"kind": kind, "log_loss_of_kinds": losses}
-    told["before"] = measured(np.array([row.score for row in rows]), right)
-    return Calibration(column, _curves(kind, rows), len(rows), told)
+    return kind, tried[kind], losses
 
 
-def _curves(kind: str, rows: Sequence[Scored]) -> dict[str | None, Curve]:
-    found: dict[str | None, Curve] = {None: fit(kind, rows)}
-    by_label: dict[str, list[Scored]] = {}
-    for row in rows:
+def _by_label(rows: Sequence[Scored]) -> dict[str, list[int]]:
+    """The places of the rows of each label."""
+    found: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
         if row.label is not None:
-            by_label.setdefault(row.label, []).append(row)
-    for label, mine in sorted(by_label.items()):
-        if len(mine) >= LEAST_PER_LABEL and not rows_missing(mine):
-            found[label] = fit(kind, mine)
-    return found
+            found.setdefault(row.label, []).append(at)
+    return dict(sorted(found.items()))
 
 
 def fit(kind: str, rows: Sequence[Scored]) -> Curve:

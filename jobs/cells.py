@@ -264,11 +264,15 @@ def _done_or(name: str, status: Column) -> Column:
 
 def _promise_moves(view: View, rule: Rule) -> Column:
     """Whether another promise than on record is made now of a model's answer that a person found right."""
-    framed, proposed = F.col(f"_framed{view.at}"), view.proposed()
-    scores = (view.meta["raw_score"], view.meta["label_mass"], proposed)
-    now = F.when(rule.passes(*scores, framed), rule.promised(framed))
     scored = (view.meta["status"] == "accepted") & view.meta["raw_score"].isNotNull()
-    return F.coalesce(scored & ~view.meta["promise"].eqNullSafe(now), F.lit(False))
+    return F.coalesce(scored & ~view.meta["promise"].eqNullSafe(_promise_now(view, rule)), F.lit(False))
+
+
+def _promise_now(view: View, rule: Rule) -> Column:
+    """What promise would be on record of a cell, were it judged now; null where its answer passes no more."""
+    framed = F.col(f"_framed{view.at}")
+    passes = rule.passes(view.meta["raw_score"], view.meta["label_mass"], view.proposed(), framed)
+    return F.when(passes, rule.promised(framed))
 
 
 def _flips(view: View, rule: Rule) -> Column:
@@ -284,7 +288,10 @@ def _flips(view: View, rule: Rule) -> Column:
     passes = rule.passes(*scores, F.col(f"_framed{view.at}"))
     accepted = (view.meta["status"] == "accepted") & ~by_reference
     lifted = (view.meta["status"] == "review") & ~held_back & passes
-    moved = accepted & passes & ~view.meta["promise"].eqNullSafe(rule.promised(F.col(f"_framed{view.at}")))
+    # what was written in place stays where a promise is withdrawn, and its mark goes; a person's yes to it was said of
+    # what stood there before
+    marked = (view.meta["status"] == "accepted") if view.task.in_place else accepted
+    moved = marked & ~view.meta["promise"].eqNullSafe(_promise_now(view, rule))
     if rule.calibration is not None:
         # it may be another one than that by which the confidence was written
         differs = F.abs(view.confidence - rule.confidence(*scores)) > SAME_CONFIDENCE

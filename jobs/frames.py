@@ -9,7 +9,7 @@ import json
 import secrets
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from jobs import lake
 from jobs.cells import CellFrame, asked_question, proposed_text
-from jobs.chosen import is_by_choice
+from jobs.chosen import is_by_choice, is_same_question
 from jobs.exemplars import unknown_to_model
 from jobs.promise import MOST_CANDIDATES
 from jobs.store import Store
@@ -42,6 +42,8 @@ class Frame:
         seed: what orders its rows; kept of a frame that fills, or filled, night by night, or was given one.
         sample: how many rows of such a frame are looked at together, the first in the order of the draw.
         is_open: it still fills, and has no candidates yet.
+        before: of one over all rows, the names of the frames that were opened before it on answers to the same
+            questions, whichever score was chosen, the oldest first.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Frame:
     seed: str | None = None
     sample: int | None = None
     is_open: bool = False
+    before: tuple[str, ...] = ()
 
 
 def frames_of(
@@ -68,9 +71,15 @@ def frames_of(
     mine = (F.col("target") == job.target_place.text) & F.col("column").isin(*scored_as)
     rows = store.read(spark, "frames").where(mine).collect() if scored_as else []
     found: dict[str, dict[str, Frame]] = {column: {} for column in scored_as}
+    opened: dict[str, list[str]] = {column: [] for column in scored_as}
     for row in sorted(rows, key=lambda row: row["opened_at"]):
-        if row["fingerprint"] == scored_as[row["column"]]:
-            found[row["column"]][row["frame"]] = _frame(row)  # a later line of a frame takes its first one's place
+        name, column = row["frame"], row["column"]
+        if row["fingerprint"] == scored_as[column]:
+            before = opened[column] if row["since"] is None else []
+            frame = replace(_frame(row), before=tuple(one for one in before if one != name))
+            found[column][name] = frame  # a later line of a frame takes its first one's place
+        if is_same_question(row["fingerprint"], scored_as[column]) and name not in opened[column]:
+            opened[column].append(name)
     listed = {column: tuple(frames.values()) for column, frames in found.items()}
     return {
         column: tuple(one for at, one in enumerate(frames, 1) if not one.is_open or at == len(frames))

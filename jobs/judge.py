@@ -119,8 +119,8 @@ def _status(cells: CellFrame) -> Column:
     status = status.when(F.col("a.status").isNull(), "pending").when(F.col("a.status") == "failed", "failed")
     same = in_place & F.col("new").eqNullSafe(F.col("old")) & F.col("guard").isNull()
     # an answer that was written over the cell, and is judged anew, is no cell that was right from the start
-    stands = (state == "redecide") & (F.col("was") == "accepted") & passes & ~held_back
-    status = status.when(same & F.coalesce(~stands, F.lit(True)), "unchanged")
+    stands = F.coalesce((state == "redecide") & (F.col("was") == "accepted") & ~held_back, F.lit(False))
+    status = status.when(same, F.when(stands, "accepted").otherwise("unchanged"))
     return status.when(held_back | ~passes, "review").otherwise("accepted")
 
 
@@ -215,5 +215,5 @@ def _judged(cells: CellFrame) -> Column:
         F.col("a.answered_at").alias("answered_at"),
         notes.alias("notes"),
         F.col("framed"),
-        F.when(accepted & ~unscored & (~by_person | passes), promised).alias("promise"),
+        F.when(accepted & ~unscored & passes, promised).alias("promise"),
     )

@@ -1,9 +1,8 @@
-"""Looks at a frame: what the labels that people gave so far prove, tested once and kept on record."""
+"""Looks at a frame: when the labels so far are tested, what was found on record, and the rules that follow."""
 
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -18,45 +17,14 @@ from jobs.calibration import Calibration, Curve
 from jobs.chosen import identity, is_same_question
 from jobs.draws import ORDER, drawn_rows
 from jobs.frames import Frame, framed_rows, frames_of, members_of, standing_frames
-from jobs.people import RIGHT, columns_spoken_of, is_allowed, people_said
-from jobs.promise import LARGEST_SHARE, Candidate, Verdict, certify, labels_to_start, level_of_look
+from jobs.people import columns_spoken_of, is_allowed, people_said
+from jobs.proof import PURGED, Labelled, Look, judged_row, look_at, tell
 from jobs.store import Store
 from schemas.accept import Promise
 from schemas.job import EnrichJob
 from schemas.tables import LOOKS
 
 JUDGED = ("place", "key", "score", "value", "verdict", "correction")
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One drawn row that somebody judged; of a row that was purged since, only that it was drawn is known."""
-
-    score: float
-    label: str | None
-    right: bool
-
-    def reaches(self, threshold: float, label: str | None) -> bool:
-        """Whether it counts at a threshold of a label (None: of any); a purged row does everywhere, as a mistake."""
-        return self.score >= threshold and (label in (None, self.label) or self == PURGED)
-
-
-PURGED = Labelled(math.inf, None, right=False)
-
-
-@dataclass(frozen=True)
-class Look:
-    """One test of a frame: its number, and what it found by label (None: all rows)."""
-
-    number: int
-    level: float
-    verdicts: dict[str | None, Verdict]
-    labelled: int
-
-    @property
-    def thresholds(self) -> dict[str | None, float]:
-        """Where something may be written, and from which score on."""
-        return {label: one.chosen.threshold for label, one in self.verdicts.items() if one.chosen is not None}
 
 
 def rules_of(
@@ -88,7 +56,8 @@ def rules_of(
             told = f"{name}: confidences are calibrated on {rows:,} judged rows"
             calibration = Calibration(name, curves, rows)
         else:
-            other = "score" if is_same_question(row["fingerprint"], scored_as[name]) else "model or prompt"
+            is_asked = is_same_question(row["fingerprint"], scored_as[name])
+            other = "score" if is_asked else "model, prompt or label set"
             told = f"{name}: its calibration was made for another {other} and is not used; make a new one"
         found[name] = replace(rule, calibration=calibration, remarks=(*rule.remarks, told))
     return found
@@ -119,7 +88,8 @@ class _Books:
 
     @classmethod
     def opened(cls, spark: SparkSession, store: Store, frames: Mapping[str, Sequence[Frame]]) -> "_Books":
-        looks: dict[str, list[Row]] = {one.name: [] for listed in frames.values() for one in listed}
+        known = [one for listed in frames.values() for one in listed]
+        looks: dict[str, list[Row]] = {name: [] for one in known for name in (one.name, *one.before)}
         if not looks:
             return cls(spark, store, {}, {})
         mine = F.col("frame").isin(*looks) & F.col("column").isin(*frames)
@@ -163,6 +133,12 @@ class Standing:
     counts: bool
     told: str
 
+    @property
+    def share(self) -> float:
+        """The part of the frame's rows that the thresholds let through."""
+        through = sum(rows for of, least, rows in self.frame.candidates if self.thresholds.get(of) == least)
+        return through / max(1, self.frame.rows)
+
 
 def _standing(books: _Books, frame: Frame, promise: Promise, *, looks: bool) -> Standing:
     labels, is_judged = labelled(books, frame)
@@ -170,7 +146,7 @@ def _standing(books: _Books, frame: Frame, promise: Promise, *, looks: bool) -> 
     digest = _digest(labels)
     last = next((row for row in known if row["promise"] == promise.text), None)
     if looks and labels and (last is None or last["labels"] != digest):
-        found = look_at(frame, labels, promise, number=len(known) + 1)
+        found = look_at(frame, labels, promise, number=len(known) + _tries_before(books, frame, promise) + 1)
         told = tell(frame.column, frame, found, promise)
         _record(books, frame, promise, found, digest, told)
         return Standing(frame, found.thresholds, bool(found.thresholds) or is_judged, told)
@@ -181,6 +157,20 @@ def _standing(books: _Books, frame: Frame, promise: Promise, *, looks: bool) -> 
     more = "" if last["labels"] == digest else f"; {len(labels)} rows are judged now, which the next run tests"
     thresholds = dict(json.loads(last["thresholds"]))
     return Standing(frame, thresholds, bool(thresholds) or is_judged, last["told"] + more)
+
+
+def _tries_before(books: _Books, frame: Frame, promise: Promise) -> int:
+    """Looks that were taken at frames before this one since such a promise was last proved.
+
+    Who opens one frame after the other until something is proved takes one more look each time, and no first one.
+    """
+    tries = 0
+    for name in reversed(frame.before):
+        for row in books.looks[name]:
+            if row["promise"] == promise.text and json.loads(row["thresholds"]):
+                return tries
+            tries += 1
+    return tries
 
 
 def _ruled(
@@ -199,6 +189,7 @@ def _ruled(
         members=members_of(spark, store, [one.frame for one in counting]),
         holds_others=promise.carried == "review",
         frame_scores={threshold: rows for label, threshold, rows in newest.frame.candidates if label is None},
+        share=newest.share,
         stops_on_drift=promise.on_drift == "stop",
         remarks=(*later, *(one.told + which for one, which in zip(counting, of, strict=True))),
     )
@@ -228,61 +219,6 @@ def labelled(books: _Books, frame: Frame) -> tuple[list[Labelled], bool]:
         return [], False
     counted = mine.agg(F.max("place").alias("last"), F.count("*").alias("rows")).collect()[0]
     return found + [PURGED] * (counted["last"] - counted["rows"]), True
-
-
-def judged_row(row: Row) -> Labelled:
-    """A drawn row as somebody judged it; who says yes and corrects it all the same, as SQL lets them, has said no."""
-    value = json.loads(row["value"]) if row["value"] is not None else None
-    is_right = row["verdict"] == RIGHT and row["correction"] in (None, row["value"])
-    return Labelled(row["score"], value if isinstance(value, str) else None, is_right)
-
-
-def look_at(frame: Frame, labels: Sequence[Labelled], promise: Promise, *, number: int) -> Look:
-    """Test a frame's candidates against what people said."""
-    level = level_of_look(promise.assurance, number)
-    groups: dict[str | None, list[Candidate]] = {}
-    for of, threshold, rows in frame.candidates:
-        if (of is not None) == promise.per_label:
-            above = [one.right for one in labels if one.reaches(threshold, of)]
-            groups.setdefault(of, []).append(Candidate(threshold, rows, len(above), sum(above)))
-    each = level / max(1, len(groups)) if promise.joint else level
-    verdicts = {of: certify(found, precision=promise.precision, level=each) for of, found in groups.items()}
-    return Look(number, each, verdicts, len(labels))
-
-
-def tell(column: str, frame: Frame, look: Look, promise: Promise) -> str:
-    """What a look proved, or what is missing, as a sentence."""
-    written = {label: one.chosen for label, one in look.verdicts.items() if one.chosen is not None}
-    rows = sum(one.rows for one in written.values())
-    of = f"{rows / frame.rows:.0%} of the frame's {frame.rows:,} rows"
-    if promise.per_label and written:
-        return f"{column}: {promise.text} holds for {len(written)} of {len(look.verdicts)} labels, {of}"
-    if written:
-        (one,) = written.values()
-        judged = f"{one.right} of {one.labelled} judged ones right"
-        return f"{column}: {promise.text} holds from score {one.threshold:.4g} on, {of} ({judged})"
-    told = f"{column}: no threshold proves {promise.text} with {look.labelled} judged rows; all answers wait in review."
-    if promise.per_label:
-        # another look is tested at its own, stricter level
-        shares = len(look.verdicts) if promise.joint else 1
-        needed, _ = labels_to_start(promise.precision, level_of_look(promise.assurance, look.number + 1) / shares)
-        return f"{told} A label needs {needed} judged rows without a mistake above its threshold"
-    return told + _what_would(look, promise, frame)
-
-
-def _what_would(look: Look, promise: Promise, frame: Frame) -> str:
-    """The best that could be promised, and what it would take to promise what was asked."""
-    verdict = look.verdicts.get(None)
-    then = level_of_look(promise.assurance, look.number + 1)
-    best = verdict.best(then * LARGEST_SHARE) if verdict is not None else None
-    if verdict is None or best is None or not best[1]:
-        return f" At least {labels_to_start(promise.precision, then)[0]} judged rows above a threshold are needed"
-    one, precision = best
-    told = f" The best that could be promised is {precision:.3f}, for {one.rows / frame.rows:.0%} of the rows"
-    missing = verdict.labels_missing(then * LARGEST_SHARE)
-    if missing is None:
-        return told + "; no threshold was right often enough for more, however many are judged"
-    return told + f"; about {missing} more judged rows would do, were they right as often"
 
 
 def _record(books: _Books, frame: Frame, promise: Promise, look: Look, digest: str, told: str) -> None:

@@ -184,11 +184,21 @@ def cost_of(promise: Promise, task: AnyTask) -> str:
 
 
 def _expected(prepared: Prepared) -> Iterator[str]:
-    """How many of the rows to do a promise's threshold would let through, were they like the frame's."""
+    """How many of the rows to do would be written by what is proved or calibrated now, and how many would wait."""
     for task in prepared.tasks:
-        rule, waiting = prepared.cells.rules[task.name], prepared.count(cells_.TO_ASK, task=task.name)
-        threshold = (rule.thresholds or {}).get(None)
-        if threshold is not None and waiting:
-            written = round(waiting * rule.frame_scores[threshold] / max(rule.frame_scores.values()))
-            rest = f"{waiting - written:,} would wait"
+        share, waiting = _share_written(prepared, task), prepared.count(cells_.TO_ASK, task=task.name)
+        if share is not None and waiting:
+            written, there = round(waiting * share), prepared.count("done:review", task=task.name)
+            rest = f"{waiting - written:,} would wait" + (f" with {there:,} that wait now" if there else "")
             yield f"{task.name}: of {waiting:,} rows to do about {written:,} would be written, {rest}"
+
+
+def _share_written(prepared: Prepared, task: AnyTask) -> float | None:
+    """The part of new answers that would be written: as of the newest frame, or of the answers calibrated so far."""
+    rule = prepared.cells.rules[task.name]
+    if rule.thresholds is not None:
+        return 0.0 if rule.holds_others else rule.share
+    done = {status: prepared.count(f"done:{status}", task=task.name) for status in ("accepted", "unchanged", "review")}
+    if rule.calibration is None or not sum(done.values()):
+        return None
+    return 1 - done["review"] / sum(done.values())

@@ -17,6 +17,7 @@ STARTS = ((0, 0.7), (2, 0.3))
 LARGEST_SHARE = max(share for _, share in STARTS)
 LUCK = 1.0  # a start counts on so many standard deviations fewer drawn rows than their mean
 MOST_LABELS = 1_000_000
+STEP = 0.005  # of the precisions that a message tries
 
 
 @dataclass(frozen=True)
@@ -51,16 +52,22 @@ class Verdict:
     chosen: Candidate | None
 
     def best(self, level: float) -> tuple[Candidate, float] | None:
-        """The candidate that alone would prove most at a level, and what; for messages, no promise."""
-        found = [(one, provable(one.rows, one.labelled, one.right, level)) for one in self.candidates]
-        return max(found, key=lambda pair: (pair[1], pair[0].rows), default=None)
+        """The highest precision that this sample would prove at a level, in steps, and from where on; for messages."""
+        most = max((provable(one.rows, one.labelled, one.right, level) for one in self.candidates), default=0.0)
+        for step in range(math.floor(most / STEP), 0, -1):
+            # what a threshold would prove alone may not be reached by the order in which they are tested
+            chosen = certify(self.candidates, precision=step * STEP, level=level).chosen
+            if chosen is not None:
+                return chosen, step * STEP
+        return None
 
     def labels_missing(self, level: float) -> int | None:
         """How many more rows would have to be drawn for the promise at a level, if they were right as often as these.
 
         None where no candidate is right often enough.
         """
-        counts = [(one, _needed_as_right(one, self.precision, level)) for one in self.candidates]
+        own = level * LARGEST_SHARE
+        counts = [(one, _needed_as_right(one, self.precision, own)) for one in self.candidates]
         drawn = max((one.labelled for one in self.candidates), default=0)
         rows = max((one.rows for one in self.candidates), default=0)
         missing = [

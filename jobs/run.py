@@ -157,7 +157,14 @@ class Night:
         reporter.show()
         self.check_interrupt()
         every = self.prepared.options.publish_every_min
-        if every is not None and time.monotonic() - self._last_publish >= every * 60 and self.progress.waves:
+        # a drift may show only once more answers are there: until then nothing may have been written
+        stops = any(rule.thresholds and rule.stops_on_drift for rule in self.prepared.cells.rules.values())
+        if (
+            every is not None
+            and not stops
+            and time.monotonic() - self._last_publish >= every * 60
+            and self.progress.waves
+        ):
             self.publish(interim=True)
 
     _last_publish: float = field(default_factory=time.monotonic)

@@ -1,5 +1,6 @@
 """A small Delta table, a job over it and the endpoint that it asks: what the tests of whole runs have in common."""
 
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
+from rich.console import Console
 
 from jobs import lake
 from jobs.result import RunResult
@@ -176,3 +178,10 @@ def once(action: Callable[[], None]) -> Callable[[Asked], None]:
                 action()
 
     return script
+
+
+def told_by(result: Any) -> str:
+    """What a result shows on a wide terminal."""
+    out = io.StringIO()
+    Console(file=out, width=300).print(result.render())
+    return out.getvalue()

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
@@ -65,7 +65,7 @@ class Pile:
 
 def confidences(bench: Bench) -> list[Table]:
     """Ask, and measure every formula on training and on test rows."""
-    file = _suite(bench)
+    file = public_suite(bench, only=QUICK if bench.quick else ())
     trained: list[Pile] = []
     tested: list[Pile] = []
     for one in file.sets:
@@ -86,19 +86,19 @@ def confidences(bench: Bench) -> list[Table]:
         "that has (95 %, paired bootstrap) includes 0. Sets of which all answers are right, or all wrong, say nothing. "
         "Of an extract every formula has the figures under the grammar, over the tokens that it allows."
     )
-    return [_summary("test rows", judged, note), _choice(chosen), *(_details(*one) for one in judged)]
+    return [summary("test rows", judged, note), _choice(chosen), *(details(*one) for one in judged)]
 
 
-def _suite(bench: Bench) -> SuiteFile:
-    """The public suite, over the tables that `BURNISH_SUITE` names, or over ones written now."""
+def public_suite(bench: Bench, *, only: Collection[str] = ()) -> SuiteFile:
+    """The public suite, or `only` some of its sets: over the tables that `BURNISH_SUITE` names, or ones written now."""
     if "BURNISH_SUITE" not in os.environ:
         sys.path.insert(0, str(SUITE))
         build = importlib.import_module("build")
         os.environ["BURNISH_SUITE"] = bench.path("suite")
         data = Path(os.environ.get("BURNISH_DATA", build.DEFAULT_DATA))
-        build.write(bench.spark, Path(bench.path("suite")), data, only=set(QUICK) if bench.quick else None)
+        build.write(bench.spark, Path(bench.path("suite")), data, only=set(only) or None)
     file = load_file(SUITE / "suite.yaml", SuiteFile)
-    return file.model_copy(update={"sets": tuple(s for s in file.sets if s.name in QUICK)}) if bench.quick else file
+    return file.model_copy(update={"sets": tuple(s for s in file.sets if s.name in only)}) if only else file
 
 
 def _texts_to_choose_by(bench: Bench) -> list[Pile]:
@@ -139,7 +139,7 @@ def _asked(bench: Bench, one: SuiteSet, job: EnrichJob, spec: AskSpec) -> Iterat
         # columns of one set are alike, and each may have few rows
         whole, fields = Pile(one.name, first.task, first.score_names[0]), Pile(one.name, first.task, OF_TEXT[0])
         for task in job.columns:
-            rows = _rows(bench, job, task, one.truth[task.name])
+            rows = truths(bench, job, task, one.truth[task.name])
             name = f"{one.name}.{task.name}"
             answers = bench.timed(name, lambda task=task, rows=rows: list(_answers(bench, desk, spec, task, rows)))
             for answer in answers:
@@ -151,7 +151,7 @@ def _asked(bench: Bench, one: SuiteSet, job: EnrichJob, spec: AskSpec) -> Iterat
         yield replace(fields, name=f"{one.name}, fields", kind=f"{first.task}, fields")
 
 
-def _rows(bench: Bench, job: EnrichJob, task: AnyTask, column: str) -> list[tuple[tuple[str | None, ...], Cell]]:
+def truths(bench: Bench, job: EnrichJob, task: AnyTask, column: str) -> list[tuple[tuple[str | None, ...], Cell]]:
     """So many rows that have a truth, drawn by seed and key: the texts that are asked about, and the truth."""
     order = F.xxhash64(F.lit(SEED), *[F.col(f"`{name}`").cast("string") for name in job.key]).alias("order")
     found = with_truth(source_rows(bench.spark, job), column, task, [order]).orderBy("order")
@@ -179,11 +179,11 @@ def _answers(
     questions = [Question(task.name, "", str(at), inputs) for at, (inputs, _) in enumerate(rows)]
     answered = [row for row in answer_at(listening(desk, heard), spec, questions) if row["status"] == "ok"]
     tongue = inquiry_of(task, desk.setting).setting.tokens
-    ours, options = _ours(bench, task, answered), _options(desk, spec, task, questions, answered)
+    said, options = ours(bench, task, answered), _options(desk, spec, task, questions, answered)
     for row in answered:
         place = row["question_id"]
         tokens = [token for one in heard[place] for token in one.tokens(tongue)]
-        scores: dict[str, float | None] = {**ours[place], "Autolabel": autolabel(tokens), "TLM": tlm(tokens)}
+        scores: dict[str, float | None] = {**said[place], "Autolabel": autolabel(tokens), "TLM": tlm(tokens)}
         fields: dict[str, dict[str, float | None]] = {}
         if isinstance(task, Extract):
             keys = autolabel_keys(tokens, list(task.attributes))
@@ -195,7 +195,7 @@ def _answers(
         yield Answer(cell, scores, fields)
 
 
-def _ours(bench: Bench, task: AnyTask, answered: Sequence[Row]) -> dict[str, dict[str, float | None]]:
+def ours(bench: Bench, task: AnyTask, answered: Sequence[Row]) -> dict[str, dict[str, float | None]]:
     """What is stored with each answer, as a column that chose it would show it."""
     frame = bench.spark.createDataFrame([tuple(row[name] for name in OUTPUT) for row in answered], OUTPUT_DDL)
     rows = frame.select("question_id", *scored(task)).collect()
@@ -233,7 +233,7 @@ def _add_fields(pile: Pile, task: Extract, answers: Sequence[Answer]) -> None:
 Judged = tuple[Pile, list[Compared]]
 
 
-def _summary(heading: str, judged: Sequence[Judged], note: str) -> Table:
+def summary(heading: str, judged: Sequence[Judged], note: str) -> Table:
     rows = []
     for pile, found in judged:
         own = next(one for one in found if one.is_own)
@@ -275,7 +275,7 @@ def _choice(trained: Sequence[Judged]) -> Table:
     )
 
 
-def _details(pile: Pile, found: Sequence[Compared]) -> Table:
+def details(pile: Pile, found: Sequence[Compared]) -> Table:
     right = sum(pile.right) / max(1, len(pile.right))
     heading = f"{pile.name}: {pile.kind}, {len(pile.right):,} answers, {right:.0%} right"
     rows = [(f"**{one.score}**" if one.is_own else one.score, *told(one)) for one in found]

@@ -18,6 +18,7 @@ PARTS = {
     "promise": "promise",
     "promise_real": "promise",
     "confidences": "confidences",
+    "second_looks": "second_looks",
 }
 
 

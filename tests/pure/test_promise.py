@@ -1,6 +1,7 @@
 """The promise's mathematics: exact tails, the chain of thresholds, and trials over whole worlds."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from pyspark.sql import Row
 
 from jobs.frames import Frame
-from jobs.looks import PURGED, Labelled, judged_row, look_at, tell
+from jobs.looks import Standing
 from jobs.plan import cost_of
 from jobs.promise import Candidate, certify, labels_needed, labels_to_start, level_of_look, p_value, provable
+from jobs.proof import PURGED, Labelled, judged_row, look_at, tell
 from schemas.accept import Promise
 from schemas.tasks import Classify
 from tests.bench.promise import KINDS, LEAST_KEPT, World, oracle, trials, world
@@ -131,12 +133,41 @@ def test_labels_keep_the_promise_by_themselves() -> None:
     assert whole.thresholds == {}
     each = look_at(frame, labels, Promise(precision=0.9, per_label=True), number=1)
     assert each.thresholds == {"a": 0.1}
+    # a plan expects of new rows what it says of the frame's
+    assert Standing(frame, each.thresholds, counts=True, told="").share == 0.5
     joint = look_at(frame, labels, Promise(precision=0.9, per_label=True, joint=True), number=2)
     assert joint.level == pytest.approx(level_of_look(0.95, 2) / 2)
     assert "for 1 of 2 labels" in tell("topic", frame, each, Promise(precision=0.9, per_label=True))
     told = tell("topic", frame, whole, Promise(precision=0.9))
     assert "The best that could be promised is 0.6" in told
     assert "however many are judged" in told
+    # of labels of which nothing is proved it is told what each lacks
+    told = tell("topic", frame, each, Promise(precision=0.9, per_label=True))
+    assert "50% of the frame's 400 rows. b: " in told
+    assert "a: " not in told
+    needed, _ = labels_to_start(0.9, level_of_look(0.95, 2))
+    assert f"b: {needed} judged rows above a threshold without a mistake are needed" in told
+    none = look_at(frame, labels[:5] + labels[-5:], Promise(precision=0.9, per_label=True), number=1)
+    told = tell("topic", frame, none, Promise(precision=0.9, per_label=True))
+    assert "all answers wait in review. a: The best that could be promised is 0." in told
+    assert "more judged rows would do" in told
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=5, max_size=120))
+def test_what_is_told_could_be_promised_holds_at_the_next_look(number: int, judged: list[tuple[float, bool]]) -> None:
+    candidates = tuple((None, at / 5, 1000 - 180 * at) for at in range(5))
+    frame = Frame("f", "topic", 1, 1000, candidates)
+    labels = [Labelled(score, None, right) for score, right in judged]
+    promise = Promise(precision=0.99)
+    told = tell("topic", frame, look_at(frame, labels, promise, number=number), promise)
+    found = re.search(r"best that could be promised is (0\.\d{3}), for (\d+)% of the rows", told)
+    if found is None:
+        assert "judged rows above a threshold without a mistake are needed" in told or "holds from score" in told
+        return
+    weaker = look_at(frame, labels, Promise(precision=float(found[1])), number=number + 1)
+    chosen = weaker.verdicts[None].chosen
+    assert chosen is not None
+    assert round(chosen.rows / 10) == int(found[2])
 
 
 def test_a_purged_row_is_a_mistake_at_every_threshold() -> None:

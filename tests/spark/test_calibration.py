@@ -13,7 +13,7 @@ from jobs.prepare import prepare, remarks
 from schemas.errors import DataContractError
 from schemas.options import RunOptions
 from tests.scripted_endpoint import Asked
-from tests.shop import TOPIC, Shop, counts
+from tests.shop import TOPIC, Shop, counts, told_by
 
 ROWS = 150
 DDL = "id int, text string, truth string"
@@ -51,6 +51,8 @@ def test_a_label_with_rows_enough_has_its_own_curve() -> None:
     rows += [Scored(draw.random(), None, "c", draw.random() < 0.5) for _ in range(20)]
     found = calibrate("topic", rows)
     assert list(found.curves) == [None, "a", "b"]
+    # its own curves are measured on rows that they were not fitted on, too
+    assert found.told["log_loss"] < min(found.told["log_loss_of_kinds"].values())
     assert found.value(Scored(0.5, None, "a", True)) > 0.7 > 0.4 > found.value(Scored(0.5, None, "b", True))
 
 
@@ -76,6 +78,9 @@ def test_confidences_change_and_nothing_is_asked(shop: Shop) -> None:
     with pytest.raises(DataContractError, match="no row was judged yet"):
         calibrate_columns(shop.spark, declared)
     found = calibrate_columns(shop.spark, declared, truth_table=shop.path, truth={"topic": "truth"})
+    printed = told_by(found)
+    assert "topic: of the answers with this confidence so many are right" in printed
+    assert len(found.columns[0].told["reliability"]) == 10
     assert found.as_dict()["columns"]["topic"]["rows"] == ROWS
     shop.endpoint.taken()
     second = shop.run(declared)
@@ -89,4 +94,4 @@ def test_confidences_change_and_nothing_is_asked(shop: Shop) -> None:
     assert not prepare(shop.spark, declared, options=RunOptions()).writes
     other = shop.job({**TOPIC, "instructions": "Look twice."}, accept=0.8)
     told = remarks(prepare(shop.spark, other, options=RunOptions()))
-    assert any("made for another model or prompt" in remark for remark in told)
+    assert any("made for another model, prompt or label set" in remark for remark in told)

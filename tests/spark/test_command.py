@@ -1,6 +1,5 @@
 """The command itself, as a scheduler sees it: signals, exit codes, one JSON object, and no cell in what it prints."""
 
-import io
 import json
 import logging
 import shutil
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 import yaml
 from pyspark.logger import PySparkLogger
-from rich.console import Console
 
 from jobs.cli import main
 from jobs.spark_problems import LOGGERS
@@ -24,7 +22,7 @@ from jobs.status import status
 from schemas.tables import BUCKETS
 from schemas.yaml_file import load_job
 from tests.scripted_endpoint import Asked
-from tests.shop import TOPIC, Shop, counts
+from tests.shop import TOPIC, Shop, counts, told_by
 from tests.spark.test_conflicts import once
 
 ROOT = Path(__file__).parents[2]
@@ -158,13 +156,6 @@ def test_a_stop_that_comes_while_the_first_waves_are_planned_asks_nothing(
     assert ended_with(monkeypatch, "run", job_file(shop, TOPIC)) == 128 + signal.SIGTERM
     gate.is_open.set()
     assert committed(Path(f"{shop.path}_burnish/answers")) == 0
-
-
-def told_by(result: Any) -> str:
-    """What a result shows on a wide terminal."""
-    out = io.StringIO()
-    Console(file=out, width=300).print(result.render())
-    return out.getvalue()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobs.gate import GateShut
 from jobs.plan import plan
 from jobs.prepare import open_job, prepare, remarks, remarks_on_job
 from jobs.review import sample, standing
@@ -41,6 +42,9 @@ def test_rows_that_came_later_get_a_promise_of_their_own(promised: Shop) -> None
     promised.write(rows(160, 170), DDL, mode="append")
     expected = plan(promised.spark, declared, options=RunOptions()).remarks[-1]
     assert expected.startswith("topic: of 10 rows to do about")
+    assert not expected.startswith("topic: of 10 rows to do about 0 would be written, 10 would wait")
+    held = plan(promised.spark, job(promised, accept={"carried": "review"}), options=RunOptions()).remarks[-1]
+    assert held.startswith("topic: of 10 rows to do about 0 would be written, 10 would wait with ")
     later = promised.run(declared)
     # rows that came later are outside the frame
     assert (later.columns["topic"]["carried"], later.columns["topic"]["promised"]) == (10, 0)
@@ -86,6 +90,13 @@ def test_rows_that_came_later_get_a_promise_of_their_own(promised: Shop) -> None
     promised.run(declared)
     assert {row["topic_meta"]["promise"] for row in promised.rows().values() if row["topic"]} == {"promised", None}
     assert promised.rows()[4]["topic_meta"]["promise"] == "promised"
+    # a night whose scores lie elsewhere stops before a part of it is published
+    promised.endpoint.script = lambda asked: ("refund", 0.31)
+    promised.write(rows(170, 230), DDL, mode="append")
+    version, strict = promised.version(), job(promised, accept={"on_drift": "stop"})
+    with pytest.raises(GateShut, match="rows outside the frame score otherwise"):
+        promised.run(strict, publish_every_min=0.0001)
+    assert promised.version() == version
 
 
 def test_the_next_frame_fills_night_by_night(promised: Shop) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from jobs import lake
-from jobs.frames import open_frame, scored_rows
+from jobs.frames import frames_of, open_frame, scored_rows
 from jobs.mix import mix
 from jobs.mix_files import MixPlan
 from jobs.plan import plan
@@ -20,6 +21,7 @@ from jobs.prepare import open_job, prepare, remarks_on_job
 from jobs.purge import purge
 from jobs.review import Said, apply, open_rows, sample, standing
 from jobs.trained_on import note_mixtures
+from jobs.undo import undo
 from jobs.verdicts import harmless, import_sheet, import_truth, label, write_sheet
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import ModelRef, Place
@@ -82,6 +84,19 @@ def test_looks_at_a_frame(tickets: Shop) -> None:
     looks = tickets.store(declared).read(tickets.spark, "looks").orderBy("look").collect()
     # only the judged beginning of the draw counts
     assert [(row["look"], row["labelled"]) for row in looks] == [(1, 5), (2, 65), (3, 65), (4, 3)]
+    # a new frame after a refusal is one more look, counted from where such a promise was last proved
+    sample(tickets.spark, declared, rows=30, new_frame=True)
+    tickets.judge(declared, "refund")
+    looked(tickets, declared)
+    looks = tickets.store(declared).read(tickets.spark, "looks").orderBy("looked_at").collect()
+    assert [(row["look"], row["labelled"]) for row in looks[4:]] == [(3, 30)]
+    # whichever score is chosen
+    store, scored_as = tickets.store(declared), f"{opened.cells.scored_as('topic')} probability"
+    header = {"frame": "another", "target": declared.target_place.text, "column": "topic", "fingerprint": scored_as}
+    header |= {"version": 1, "rows": 1, "candidates": "[]", "opened_at": datetime.now(UTC)}
+    store.append(lake.rows_of(tickets.spark, [header], FRAMES), "frames")
+    (frame,) = frames_of(tickets.spark, store, declared, {"topic": scored_as})["topic"]
+    assert frame.before == tuple(dict.fromkeys(row["frame"] for row in looks))
 
 
 def test_a_sheet_goes_out_and_comes_back(drawn: Shop, tmp_path: Path) -> None:
@@ -224,8 +239,24 @@ def test_a_column_in_place(shop: Shop) -> None:
     result = shop.run(declared)
     assert (result.columns["city"]["promised"], result.columns["city"]["changed"]) == (40, 40)
     assert not prepare(shop.spark, declared, options=RunOptions()).writes
+    # where a stricter promise is not proved, what was written stays and nothing is promised of it any more
+    stricter = shop.job(clean, accept={"precision": 0.99, "assurance": 0.6})
+    withdrawn = shop.run(stricter)
+    assert (withdrawn.columns["city"]["promised"], withdrawn.columns["city"]["changed"]) == (0, 0)
+    assert in_place(shop) == {("accepted", None)}
+    assert not prepare(shop.spark, stricter, options=RunOptions()).writes
+    assert undo(shop.spark, declared, run_id=result.run_id, dry_run=True).as_dict()["columns"]["city"]["restored"] == 40
+    assert shop.run(declared).columns["city"]["promised"] == 40
+    assert in_place(shop) == {("accepted", "promised")}
     # what stands there now has other inputs than the questions had, and the same answers
     sample(shop.spark, declared, rows=10, new_frame=True)
     drawn = shop.store(declared).read(shop.spark, "review").where("verdict IS NULL").collect()
     assert len(drawn) == 10
     assert all(row["value"] == f'"rome{json.loads(row["key"])["id"]}"' for row in drawn)
+
+
+def in_place(shop: Shop) -> set[tuple[str, str | None]]:
+    """What is said of the cleaned cities, which stand as they were written."""
+    rows = shop.rows()
+    assert all(row["city"] == row["truth"] for row in rows.values())
+    return {(row["city_meta"]["status"], row["city_meta"]["promise"]) for row in rows.values()}
