@@ -94,7 +94,7 @@ def label(
 
 @review.command()
 def status(job: JobFile, as_json: AsJson = False) -> None:
-    """Count what is drawn, judged and right, and list what people said that holds no more."""
+    """Count what is drawn, judged and open, and list what people said that holds no more."""
     found = load(job)
     spark = session(found)
     from jobs.review import review_status

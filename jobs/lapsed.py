@@ -9,7 +9,7 @@ from jobs.cells import inputs_hash, said_note
 from jobs.people import as_text
 from jobs.prepare import Opened
 
-MOST_SHOWN = 20
+MOST_LISTED = 1_000
 
 
 def lapsed(opened: Opened) -> dict[str, dict[str, Any]]:
@@ -37,5 +37,5 @@ def _of_column(opened: Opened, at: int) -> dict[str, Any]:
     known = rows.join(F.broadcast(people.select("key", "inputs_hash", "said", "reviewed_at")), "key")
     each = known.groupBy("key").agg(F.max(holds).alias("holds"), F.max_by("said", "reviewed_at").alias("said"))
     gone = each.where(~F.col("holds")).select("key", as_text(F.col("said")).alias("said"))
-    some = gone.orderBy("key").limit(MOST_SHOWN).collect()
-    return {"rows": gone.count() if len(some) == MOST_SHOWN else len(some), "some": [row.asDict() for row in some]}
+    some = gone.orderBy("key").limit(MOST_LISTED).collect()
+    return {"rows": gone.count() if len(some) == MOST_LISTED else len(some), "some": [row.asDict() for row in some]}

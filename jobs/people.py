@@ -7,8 +7,9 @@ from jobs import lake
 from jobs.store import Store
 from jobs.texts import one_of
 from schemas.job import EnrichJob
-from schemas.tasks import Answer, AnyTask, Classify, Impute, Multilabel
+from schemas.tasks import AnyTask, Extract, Match, Multilabel
 from udfs.parse import dumps
+from udfs.truth import may_be_null
 
 RIGHT = "yes"  # every other verdict, a skipped row included, counts against the model
 
@@ -19,6 +20,12 @@ def found_right(verdict: str | None, value: str | None, correction: str | None) 
     Who says yes and gives another value all the same, as SQL lets them, has said no.
     """
     return verdict == RIGHT and correction in (None, value)
+
+
+def is_found_right() -> Column:
+    """`found_right` of a row of the review table."""
+    agrees = F.coalesce(F.col("correction") == F.col("value"), F.col("correction").isNull())
+    return F.coalesce((F.col("verdict") == RIGHT) & agrees, F.lit(False))
 
 
 def people_said(
@@ -66,15 +73,29 @@ def newest(rows: DataFrame, *by: str) -> DataFrame:
 
 
 def is_allowed(task: AnyTask) -> Column:
-    """Whether `said` is an answer that the task's labels allow now."""
+    """Whether `said` is an answer that the task's labels, or attributes, allow now."""
+    if isinstance(task, Extract):
+        return _has_fields(task)
+    if isinstance(task, Match):
+        return one_of(F.col("said"), [dumps(True), dumps(False)])
     words = task.example_words
     if words is None:
         return F.lit(True)
     if isinstance(task, Multilabel):
         return F.forall(F.from_json("said", "array<string>"), lambda one: one_of(one, words))
-    if isinstance(task, Classify | Impute | Answer):
-        return one_of(F.col("said"), [dumps(word) for word in (*words, None)])
-    return F.lit(True)
+    allowed = (*words, None) if may_be_null(task) else words
+    return one_of(F.col("said"), [dumps(word) for word in allowed])
+
+
+def _has_fields(task: Extract) -> Column:
+    """Whether an object says something of every attribute, and nothing that an enumeration does not hold."""
+    fields = F.from_json("said", "map<string,string>")
+    names = F.array(*[F.lit(name) for name in task.attributes])
+    found = F.size(F.array_except(names, F.map_keys(fields))) == 0
+    for name, attribute in task.attributes.items():
+        if attribute.type == "enum":
+            found = found & F.coalesce(one_of(F.try_element_at(fields, F.lit(name)), attribute.values), F.lit(True))
+    return found
 
 
 def as_text(said: Column) -> Column:

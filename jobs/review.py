@@ -16,7 +16,8 @@ from rich.text import Text
 from jobs import lake
 from jobs.draws import draw, drawn_rows
 from jobs.frames import Frame, framed_rows, frames_of, latest_frame, open_frame, standing_frames
-from jobs.lapsed import lapsed
+from jobs.lapsed import MOST_LISTED, lapsed
+from jobs.people import RIGHT, is_found_right
 from jobs.prepare import Opened, open_job
 from jobs.scores import read_value
 from schemas.accept import Promise
@@ -27,7 +28,11 @@ from schemas.tables import REVIEW
 from schemas.tasks import AnyTask
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line ends
-VERDICTS = ("yes", "no", "skip")
+SKIPPED = "skip"
+VERDICTS = (RIGHT, "no", SKIPPED)
+MOST_SHOWN = 20  # of the rows about which what people said has lapsed; JSON lists more
+COUNTS = ("drawn", "judged", "skipped", "open", "right")
+MOST_STRANGERS = 5
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,12 @@ class Said:
 
 @dataclass(frozen=True)
 class Reviewed:
-    """Where the review of each column stands: drawn rows, judged ones, and how many of these were right.
+    """Where the review of each column stands: drawn rows, judged ones, skipped ones among these, and open ones.
 
     Attributes:
         columns: about each column's newest frame that can be looked at; under `others` the same about those that stand
-            beside it, and about the one that still fills.
+            beside it, and about the one that still fills. How many were `right` is told once all are judged, and None
+            before: who watches that number can stop when it looks well, for which no bound allows.
         lapsed: by column, rows of which somebody said something before their inputs changed.
         version: of the review table, as `examples: {reviewed: …}` takes it.
     """
@@ -63,21 +69,26 @@ class Reviewed:
     def render(self) -> Group:
         """Return the facts for a terminal."""
         told = [] if self.version is None else [f"the review table is at version {self.version}"]
+        counted = [one for newest in self.columns.values() for one in (newest, *newest["others"])]
+        if any(one["right"] is None for one in counted):
+            told.append("how many are right is told of a frame once all that is drawn of it is judged")
         for name, one in self.lapsed.items():
             told.append(f"{name}: what people said of {one['rows']:,} rows holds no more, since their inputs changed:")
-            told += [f"  {row['key']}: {row['said']}" for row in one["some"]]
-            told += ["  …"] if one["rows"] > len(one["some"]) else []
+            shown = one["some"][:MOST_SHOWN]
+            told += [f"  {row['key']}: {row['said']}" for row in shown]
+            if more := one["rows"] - len(shown):
+                told.append(f"  and {more:,} more; --json lists up to {MOST_LISTED:,}")
         return Group(self._table(), *(Text(printable(line)) for line in told))
 
     def _table(self) -> Table:
         table = Table()
-        for heading in ("column", "frame", "of version", "its rows", "drawn", "judged", "right"):
+        for heading in ("column", "frame", "of version", "its rows", *COUNTS):
             table.add_column(heading, justify="left" if heading in ("column", "frame", "its rows") else "right")
         for name, newest in self.columns.items():
             for one in (newest, *newest["others"]):
                 after = "" if one["since"] is None else f" after version {one['since']}"
                 filling = f", of which {one['sample']:,} are to be drawn" if one["is_open"] else ""
-                counts = (f"{one[count]:,}" for count in ("drawn", "judged", "right"))
+                counts = ("" if one[count] is None else f"{one[count]:,}" for count in COUNTS)
                 table.add_row(name, one["frame"], f"{one['version']}", f"{one['rows']:,}{after}{filling}", *counts)
         return table
 
@@ -164,16 +175,24 @@ def _frames_to_judge(spark: SparkSession, opened: Opened) -> dict[str, tuple[Fra
 
 
 def _counts(spark: SparkSession, opened: Opened, frames: Sequence[Frame]) -> dict[str, dict[str, Any]]:
-    right = F.count_if(F.col("verdict") == "yes").alias("right")
-    drawn = drawn_rows(spark, opened.store, frames).groupBy("frame")
-    rows = drawn.agg(F.count("*").alias("drawn"), F.count("verdict").alias("judged"), right).collect()
-    counts = {row["frame"]: row.asDict() for row in rows}
+    rows = drawn_rows(spark, opened.store, frames).groupBy("frame")
+    counts = {
+        row["frame"]: row.asDict()
+        for row in rows.agg(
+            F.count("*").alias("drawn"),
+            F.count("verdict").alias("judged"),
+            F.count_if(F.col("verdict") == SKIPPED).alias("skipped"),
+            F.count_if(is_found_right()).alias("right"),
+        ).collect()
+    }
     found = {}
     for one in frames:
         held = framed_rows(spark, opened.store, [one], one.column).count() if one.is_open else one.rows
         facts = {"frame": one.name, "version": one.version, "since": one.since, "rows": held, "is_open": one.is_open}
-        known = counts.get(one.name, {"drawn": 0, "judged": 0, "right": 0})
-        found[one.name] = facts | {"sample": one.sample} | known
+        known = counts.get(one.name, {"drawn": 0, "judged": 0, "skipped": 0, "right": 0})
+        left = known["drawn"] - known["judged"]
+        right = None if left or one.is_open else known["right"]
+        found[one.name] = facts | {"sample": one.sample} | known | {"open": left, "right": right}
     return found
 
 
@@ -214,10 +233,13 @@ def apply(spark: SparkSession, opened: Opened, said: Sequence[Said], *, reviewer
     place = opened.store.place("review")
     same = " AND ".join(f"t.`{name}` = s.`{name}`" for name in ("frame", "column", "place"))
     known = opened.store.read(spark, "review")
-    strangers = frame.join(known, ["frame", "column", "place"], "left_anti").count()
-    if strangers:
+    strangers = frame.join(known, ["frame", "column", "place"], "left_anti").orderBy("column", "frame", "place")
+    if some := strangers.limit(MOST_STRANGERS).collect():
+        named = "; ".join(f"{row['column']}, frame {row['frame'][:40]!r}, place {row['place']}" for row in some)
+        told = f"{strangers.count()} verdicts are about rows that {place.text} does not hold"
         raise DataContractError(
-            f"{strangers} verdicts are about rows that {place.text} does not hold", hint="was the sheet drawn from it?"
+            f"nothing was applied: {told}: {named}",
+            hint="they were drawn elsewhere or purged since; take them out",
         )
     updates = {f"`{name}`": F.col(f"s.{name}") for name in fields[3:]}
     merge = lake.delta_table(spark, place).alias("t").merge(frame.alias("s"), same)

@@ -1,7 +1,7 @@
 """What people say of drawn rows: from a sheet, from a table of true values, or typed at a terminal."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from jobs import lake
 from jobs.prepare import Opened, open_job
 from jobs.review import VERDICTS, Reviewed, Said, apply, open_rows, shown, standing
 from jobs.scores import Cell, is_right, read_value, truth_of
+from jobs.sheet import SHEET, harmless, read_sheet
 from jobs.texts import text_of
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import EnrichJob
@@ -21,12 +22,12 @@ from schemas.options import RunOptions
 from schemas.tasks import AnyTask
 from udfs.parse import dumps
 
-SHEET = ("frame", "column", "place", "inputs", "answer", "verdict", "correction")
-# how a cell's text begins that a spreadsheet would take for a formula, or for the end of a cell and then one
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-MOST_COMPLAINTS = 20
+MOST_DIGITS = 9  # of a place, which is a 32-bit number
 SAVE_EVERY = 10  # typed verdicts; each commit takes a second
+LEAVE = "q"
 KEYS = {"y": "yes", "n": "no", "s": "skip"}
+# how answers that are no mere text are written
+FORMS = {"multilabel": "a JSON list of ", "extract": "a JSON object with ", "match": "true or false"}
 
 
 def write_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> int:
@@ -50,11 +51,6 @@ def write_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> int:
     return len(rows)
 
 
-def harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
 def import_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> Reviewed:
     """Read back a sheet that `sample` wrote; rows without a verdict stay open.
 
@@ -62,42 +58,33 @@ def import_sheet(spark: SparkSession, job: EnrichJob, sheet: Path) -> Reviewed:
         JobFileError: with every line that cannot be understood; nothing is applied then.
     """
     opened = open_job(spark, job, options=RunOptions())
-    tasks = {task.name: task for task in opened.tasks}
-    said: list[Said] = []
-    complaints: list[str] = []
-    try:
-        with sheet.open(encoding="utf-8-sig", newline="") as file:
-            for number, line in enumerate(csv.DictReader(file), 2):
-                try:
-                    said += _read_line(tasks, line)
-                except ValueError as problem:
-                    complaints.append(f"line {number}: {problem}")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise JobFileError(
-            f"{sheet}: cannot be read as UTF-8 text", hint="it is what `review sample` wrote"
-        ) from problem
-    if complaints:
-        more = len(complaints) - MOST_COMPLAINTS
-        listed = "\n".join(complaints[:MOST_COMPLAINTS]) + (f"\nand {more} more" if more > 0 else "")
-        raise JobFileError(f"{sheet}: nothing was applied:\n{listed}")
-    apply(spark, opened, said, reviewer=str(sheet.name))
+    apply(spark, opened, said_in(sheet, opened.tasks), reviewer=str(sheet.name))
     return standing(spark, opened)
 
 
-def _read_line(tasks: Mapping[str, AnyTask], line: Mapping[str, str | None]) -> Iterator[Said]:
-    verdict = (line.get("verdict") or "").strip().lower()
-    correction = (line.get("correction") or "").strip()
+def said_in(sheet: Path, tasks: Sequence[AnyTask]) -> list[Said]:
+    """What a sheet says of these columns.
+
+    Raises:
+        JobFileError: with every line that cannot be understood.
+    """
+    named = {task.name: task for task in tasks}
+    return read_sheet(sheet, lambda line: _read_line(named, line))
+
+
+def _read_line(tasks: Mapping[str, AnyTask], line: Mapping[str, str]) -> Said | None:
+    verdict, correction = line["verdict"].strip().lower(), line["correction"].strip()
     if not verdict and not correction:
-        return
+        return None
     verdict = verdict or "no"
-    column, place = line.get("column") or "", line.get("place") or ""
+    column, place = line["column"].strip(), line["place"].strip()
     if column not in tasks:
         raise ValueError(f"column {column!r} is none of this job's")
-    if not place.isdigit():
-        raise ValueError(f"place {place!r} is no number")
+    if not (place.isascii() and place.isdigit() and len(place) <= MOST_DIGITS):
+        raise ValueError(f"place {place!r} is no number of a drawn row")
     if verdict not in VERDICTS:
         raise ValueError(f"verdict {verdict!r}; it takes {', '.join(VERDICTS)}")
-    yield Said(line.get("frame") or "", column, int(place), verdict, corrected(tasks[column], verdict, correction))
+    return Said(line["frame"].strip(), column, int(place), verdict, corrected(tasks[column], verdict, correction))
 
 
 def corrected(task: AnyTask, verdict: str, correction: str) -> str | None:
@@ -113,8 +100,8 @@ def corrected(task: AnyTask, verdict: str, correction: str) -> str | None:
     found = truth_of(task, correction)
     allowed = task.example_words
     if found is None or (allowed is not None and isinstance(found[0], str) and found[0] not in allowed):
-        takes = f"; it takes {', '.join(sorted(allowed))}" if allowed else ""
-        raise ValueError(f"the correction is no answer of a {task.task}{takes}")
+        takes = FORMS.get(task.task, "") + ", ".join(sorted(allowed or ()))
+        raise ValueError(f"that is no answer for {task.name}" + (f", which takes {takes}" if takes else ""))
     return dumps(found[0])
 
 
@@ -181,7 +168,7 @@ def label(spark: SparkSession, job: EnrichJob, *, console: Console, reviewer: st
             task = tasks[row["column"]]
             inputs, answer = shown(task, row)
             console.print(Text(f"\n{number} of {len(rows)}: {task.name}", style="bold"), Text(inputs), sep="\n")
-            found = _own_answer(console, task, row) if blind else _verdict(console, task, row, answer)
+            found = own_answer(console, task, row) if blind else _verdict(console, task, row, answer)
             if found is None:
                 break
             said.append(found)
@@ -198,30 +185,34 @@ def _verdict(console: Console, task: AnyTask, row: Mapping[str, Any], answer: st
     console.print(Text(f"-> {answer}", style="bold green"))
     while True:
         typed = console.input("y right, n wrong, e wrong and give the right one, s skip, q leave: ").strip().lower()
-        if typed == "q":
+        if typed == LEAVE:
             return None
         if typed in KEYS:
             return Said(row["frame"], row["column"], row["place"], KEYS[typed])
-        if typed == "e" and (found := _typed_value(console, task)) is not None:
+        if typed == "e" and (found := _checked(console, task, console.input("the right answer: ").strip())) is not None:
             return Said(row["frame"], row["column"], row["place"], "no", found)
 
 
-def _own_answer(console: Console, task: AnyTask, row: Mapping[str, Any]) -> Said | None:
-    """The person's answer, which is the verdict on the model's."""
-    typed = console.input("the right answer (empty skips, q leaves): ").strip()
-    if typed == "q":
-        return None
-    found = truth_of(task, typed) if typed else None
-    if found is None:
-        return Said(row["frame"], row["column"], row["place"], "skip")
-    right = is_right(task, Cell(found[0], read_value(row["value"]), is_answered=row["value"] is not None))
-    own = None if right else dumps(found[0])
-    return Said(row["frame"], row["column"], row["place"], "yes" if right else "no", own)
+def own_answer(console: Console, task: AnyTask, row: Mapping[str, Any]) -> Said | None:
+    """The person's answer, which is the verdict on the model's; None where they leave."""
+    is_label = LEAVE in (task.example_words or ())
+    prompt = f"the right answer (empty skips, {'Ctrl-D' if is_label else LEAVE} leaves): "
+    found = None
+    while found is None:
+        typed = console.input(prompt).strip()
+        if typed == LEAVE and not is_label:
+            return None
+        if not typed:
+            return Said(row["frame"], row["column"], row["place"], "skip")
+        found = _checked(console, task, typed)
+    right = is_right(task, Cell(read_value(found), read_value(row["value"]), is_answered=row["value"] is not None))
+    return Said(row["frame"], row["column"], row["place"], "yes" if right else "no", None if right else found)
 
 
-def _typed_value(console: Console, task: AnyTask) -> str | None:
+def _checked(console: Console, task: AnyTask, typed: str) -> str | None:
+    """What was typed as JSON; None, and why is told, where it is no answer."""
     try:
-        return corrected(task, "no", console.input("the right answer: ").strip())
+        return corrected(task, "no", typed)
     except ValueError as problem:
         console.print(Text(str(problem), style="red"))
         return None

@@ -95,5 +95,6 @@ def _kept(spark: SparkSession, job: EnrichJob, result: RunResult, judged: dict[s
         right = sum(CHECKS[name](row[name], known[row["ticket_id"]]) for row in written)
         share = f"{right / len(written):.1%}" if written else ""
         promised = f"{PRECISION:.0%}" if result.columns[name]["promised"] else "nothing"
-        table.add_row(name, str(one["judged"]), str(one["right"]), promised, str(len(written)), share)
+        of_them = "" if one["right"] is None else str(one["right"])
+        table.add_row(name, str(one["judged"]), of_them, promised, str(len(written)), share)
     return table

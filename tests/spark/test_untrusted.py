@@ -11,8 +11,9 @@ from jobs.conditions import narrowed
 from jobs.plan import plan
 from jobs.review import sample
 from jobs.rows import read_rows
+from jobs.sheet import FORMULA, harmless
 from jobs.undo import undo
-from jobs.verdicts import FORMULA, harmless, write_sheet
+from jobs.verdicts import write_sheet
 from schemas.errors import JobFileError
 from schemas.mix import Prompts
 from schemas.options import RunOptions

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from jobs.calibrate import calibrate_columns
 from jobs.frames import framed_rows
-from jobs.people import columns_spoken_of
+from jobs.people import columns_spoken_of, found_right, is_found_right
 from jobs.prepare import open_job, prepare
 from jobs.review import Said, apply, newest_frames, open_rows, review_status, sample
 from schemas.errors import DataContractError
@@ -16,6 +16,14 @@ from schemas.tables import REVIEW
 from tests.scripted_endpoint import Asked
 from tests.shop import TOPIC, Shop
 from tests.spark.promises.tickets import DDL, ROWS, TWIN, job
+
+ORDER = {
+    "task": "extract",
+    "name": "order",
+    "from": ["text"],
+    "attributes": {"city": "string", "size": {"type": "enum", "values": ["small", "large"]}},
+}
+SAME = {"task": "match", "name": "same", "left": ["text"], "right": ["truth"]}
 
 
 @pytest.fixture
@@ -67,7 +75,7 @@ def test_an_answer_spreads_to_equal_inputs_on_request_and_lapses_with_them(said:
 
 
 def test_columns_spoken_of(shop: Shop) -> None:
-    declared = shop.job(TOPIC, TOPIC | {"name": "refused"}, TOPIC | {"name": "silent"})
+    declared = shop.job(TOPIC, TOPIC | {"name": "refused"}, TOPIC | {"name": "silent"}, ORDER, SAME)
     store = shop.store(declared)
     given = [
         ("topic", shop.path, 1, "no", None),
@@ -76,6 +84,14 @@ def test_columns_spoken_of(shop: Shop) -> None:
         ("refused", shop.path, 2, "no", '"other"'),
         ("silent", shop.path, 1, None, None),
         ("silent", "another table", 1, "no", '"gone"'),
+        ("order", shop.path, 1, "no", '{"city":"Rome","size":"small"}'),
+        ("order", shop.path, 2, "no", '{"size":null,"city":"Rome","gone":1}'),
+        # a value that the enumeration lacks, an attribute of which nobody knew, and no object at all
+        ("order", shop.path, 3, "no", '{"city":"small","size":"huge"}'),
+        ("order", shop.path, 4, "no", '{"size":"small"}'),
+        ("order", shop.path, 5, "no", '"small"'),
+        ("same", shop.path, 1, "no", "true"),
+        ("same", shop.path, 2, "no", "null"),
     ]
     spoken = shop.spark.createDataFrame(
         [(*row, f"h{row[2]}", nth) for nth, row in enumerate(given)],
@@ -86,7 +102,17 @@ def test_columns_spoken_of(shop: Shop) -> None:
     ]
     store.append(spoken.select(*columns), "review")
     # a column of which somebody only said no is one; of two words on a row the newer counts
-    assert columns_spoken_of(shop.spark, store, declared) == {"topic": 0, "refused": 1}
+    assert columns_spoken_of(shop.spark, store, declared) == {"topic": 0, "refused": 1, "order": 3, "same": 1}
+    # the table's rule for who was found right is the one for single rows
+    heard = [
+        (verdict, value, said)
+        for verdict in ("yes", "no", "skip", None)
+        for value in ('"a"', None)
+        for said in ('"a"', '"b"', None)
+    ]
+    rows = shop.spark.createDataFrame(heard, "verdict string, value string, correction string")
+    counted = rows.groupBy("verdict", "value", "correction").agg(F.bool_and(is_found_right()).alias("right")).collect()
+    assert {tuple(row)[:3]: row["right"] for row in counted} == {one: found_right(*one) for one in heard}
 
 
 def test_what_people_said_can_be_an_example_and_then_proves_nothing(said: Shop) -> None:

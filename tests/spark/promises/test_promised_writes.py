@@ -20,9 +20,10 @@ from jobs.plan import plan
 from jobs.prepare import open_job, prepare, remarks_on_job
 from jobs.purge import purge
 from jobs.review import Said, apply, open_rows, sample, standing
+from jobs.sheet import harmless
 from jobs.trained_on import note_mixtures
 from jobs.undo import undo
-from jobs.verdicts import harmless, import_sheet, import_truth, label, write_sheet
+from jobs.verdicts import import_sheet, import_truth, label, write_sheet
 from schemas.errors import DataContractError, JobFileError
 from schemas.job import ModelRef, Place
 from schemas.mix import MixFile
@@ -128,6 +129,10 @@ def test_a_sheet_goes_out_and_comes_back(drawn: Shop, tmp_path: Path) -> None:
     assert (found["drawn"], found["judged"]) == (ROWS, ROWS)
     corrected = drawn.store(declared).read(drawn.spark, "review").where("verdict = 'no'").collect()
     assert {row["correction"] for row in corrected} == {json.dumps("refund")}
+    assert (found["skipped"], found["open"], found["right"]) == (1, 0, ROWS - 1 - len(corrected))
+    write({1: {"place": "999"}})
+    with pytest.raises(DataContractError, match=r"nothing was applied: 1 verdicts .*: topic, frame '.*', place 999"):
+        import_sheet(drawn.spark, declared, back)
 
 
 def test_a_person_answers_at_the_terminal(drawn: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,12 +141,14 @@ def test_a_person_answers_at_the_terminal(drawn: Shop, monkeypatch: pytest.Monke
     console = Console(width=100, quiet=True)
     monkeypatch.setattr(console, "input", lambda prompt: next(typed))
     found = label(drawn.spark, declared, console=console, reviewer="somebody")
-    assert found.columns["topic"]["judged"] == 4
+    # how many are right is not told before all are judged
+    told = {count: found.columns["topic"][count] for count in ("drawn", "judged", "skipped", "open", "right")}
+    assert told == {"drawn": ROWS, "judged": 4, "skipped": 1, "open": ROWS - 4, "right": None}
     rows = drawn.store(declared).read(drawn.spark, "review").orderBy("place").collect()
     assert [(row["verdict"], row["correction"]) for row in rows[:5]] == [
         ("yes", None), ("no", None), ("no", '"refund"'), ("skip", None), (None, None),
     ]  # fmt: skip
-    blind = iter(["refund", "", "q"])
+    blind = iter(["refnud", "refund", "", "q"])
     monkeypatch.setattr(console, "input", lambda prompt: next(blind))
     label(drawn.spark, declared, console=console, reviewer="somebody", blind=True)
     rows = drawn.store(declared).read(drawn.spark, "review").orderBy("place").collect()
