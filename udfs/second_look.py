@@ -22,7 +22,8 @@ class SecondLook:
     """Looks once more at answers that are less sure than `below`.
 
     Its score lies between 0 and 1: an answer as sure as that keeps its confidence; a doubtful one gets the probability
-    of a yes, times `below`, so that it stays behind all that needed no second look.
+    of a yes, times `below`, so that it stays behind all that needed no second look. A doubtful answer that could not be
+    looked at (several windows, no room for the question, no yes or no to it) has no such score: its confidence is none.
     """
 
     def __init__(self, inquiry: Inquiry, below: float) -> None:
@@ -39,7 +40,7 @@ class SecondLook:
 
     def read(self, asked: Asked, answer: Answered) -> Read | None:
         """The second question; None where the answer is sure, has no score, or none can be asked."""
-        if answer.error or answer.confidence is None or answer.confidence >= self._below or asked.windows != 1:
+        if answer.error or answer.confidence is None or self._is_sure(answer.confidence) or asked.windows != 1:
             return None
         value = json.loads(answer.value or "null")
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -51,14 +52,18 @@ class SecondLook:
         return Read(prompt, closed.max_tokens, choices=closed.name, stop_token_ids=closed.stop_token_ids)
 
     def scored(self, answer: Answered, replies: Sequence[Reply] = ()) -> Answered:
-        """An answer with this score beside its others; without it where the second question had no answer."""
+        """An answer with this score beside its others; without it where it is doubtful and was not looked at."""
         if answer.error or answer.confidence is None:
             return answer
-        score: float | None = answer.confidence
-        if replies:
-            p = self._p_true(replies[0])
-            score = None if p is None else p * self._below
+        score = answer.confidence if self._is_sure(answer.confidence) else self._after_looking(replies)
         return answer if score is None else replace(answer, scores={**answer.scores, LOOK_KEY: score})
+
+    def _is_sure(self, confidence: float) -> bool:
+        return confidence >= self._below
+
+    def _after_looking(self, replies: Sequence[Reply]) -> float | None:
+        p = self._p_true(replies[0]) if replies else None
+        return None if p is None else p * self._below
 
     def _p_true(self, reply: Reply) -> float | None:
         said = None if reply.error else self.closed.label_of(reply.token_ids)

@@ -65,6 +65,16 @@ def test_what_is_sure_failed_or_unscored_is_not_looked_at(tmp_path: Path) -> Non
     assert tight.read(asked, Answered('"refund"', 0.1)) is None
 
 
+def test_what_is_doubtful_and_cannot_be_looked_at_has_no_such_score(tmp_path: Path) -> None:
+    _, look, asked = look_at(tmp_path, CLASSIFY | {"long_input": "window"}, ["money " * 400], room=96)
+    assert asked.windows > 1
+    doubtful, sure = Answered('"refund"', 0.5, scores={"refund": 0.5}), Answered('"refund"', 0.9)
+    assert look.read(asked, doubtful) is None
+    assert look.scored(doubtful) == doubtful
+    assert look.scored(sure).scores == {":second_look": 0.9}
+    assert look.scored(Answered('"refund"', None)).scores == {}
+
+
 def test_scores_of_doubtful_answers_stay_below_those_of_sure_ones(tmp_path: Path) -> None:
     _, look, _ = look_at(tmp_path, CLASSIFY, ["money"])
     yes, no = look.closed.paths

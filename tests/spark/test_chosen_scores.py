@@ -21,6 +21,8 @@ FIELDS = [('{"a":"', 1.0), ("x", 0.9), ("y", 0.6), ('","b":"', 1.0), ("z", 0.8),
 def script(asked: Asked) -> Any:
     if asked.topic == "copy":
         return FIELDS
+    if asked.choices:
+        return "maybe"
     number = int(asked.text.split("no ")[1].split()[0])
     return [("bad", 0.9), (" luck", 0.5)] if number % 3 == 0 else [("good", 0.8), (" luck", 0.7)]
 
@@ -71,3 +73,9 @@ def test_another_score_is_published_without_a_question(shop: Shop) -> None:
     assert rows[0]["said_meta"]["raw_score"] == pytest.approx(0.45)
     assert rows[0]["said_confidence"] < 0.4
     assert not shop.endpoint.taken()
+
+    # a doubtful answer about which neither yes nor no is said has no score of a second look, and is counted so
+    looked = shop.run(shop.job(ANSWER | {"second_look": 0.5, "score": "second_look"}, accept=0.5), reask=True)
+    assert counts(looked, "said") == {"accepted": 40, "review": 20}
+    assert (looked.columns["said"]["not_scored"], looked.columns["said"]["not_scored_share"]) == (20, 0.333333)
+    assert column(shop.rows(), "said_confidence", [0, 1]) == [None, pytest.approx(0.56)]
