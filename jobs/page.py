@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from rich.table import Table
 
 from schemas.errors import JobFileError
@@ -17,6 +17,7 @@ from udfs.extras import need
 
 # no picture of the page is drawn by anything that could run; it says so to the browser, too
 INK, ACCEPTED, WAITING, LINE = "#8a8f98", "#2f8f6b", "#c98a2b", "#4a7fd6"
+FRAME_PIXELS = 800  # the height in a notebook, where the page scrolls by itself
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ class Report:
         return page(self)
 
     def _repr_html_(self) -> str:
-        return self.html()
+        # a document of its own: its style must not reach the notebook's page, nor anything in it run there
+        frame = '<iframe sandbox="" width="100%" height="{}" style="border: 0" srcdoc="{}"></iframe>'
+        return frame.format(FRAME_PIXELS, escape(self.html()))
 
     def render(self) -> Table:
         """Return a summary for a terminal."""

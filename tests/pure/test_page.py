@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -87,9 +88,28 @@ def test_no_text_of_a_cell_commands_a_terminal() -> None:
     assert printable("a\x1b[2Jb\x00\r\tc\n") == "a\ufffd[2Jb\ufffd\ufffd\tc\n"
 
 
-def test_a_report_in_a_notebook_shows_itself() -> None:
-    found = report_of(["a"])
-    assert found._repr_html_() == found.html()
+class Tags(HTMLParser):
+    """The tags of a piece of a page, each with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_a_report_in_a_notebook_shows_itself_in_a_frame_of_its_own() -> None:
+    found = report_of([NAUGHTY[1]])
+    # nothing of the page, its style neither, is the notebook's own
+    ((tag, frame),) = Tags(found._repr_html_()).found
+    assert (tag, frame["sandbox"], frame["width"]) == ("iframe", "", "100%")
+    assert int(frame["height"] or 0) > 0
+    page = [tag for tag, _ in Tags(frame["srcdoc"] or "").found]
+    assert page == [tag for tag, _ in Tags(found.html()).found]
+    assert "style" in page
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium; CI installs Debian's")
@@ -106,4 +126,8 @@ def test_nothing_on_the_page_runs_or_asks(tmp_path: Path, visits: tuple[str, lis
     page = opened(file)
     assert "<title>burnish: t</title>" in page
     assert page.count("<svg") == 3 * len(texts)
+    assert not asked
+    # nor does anything in a notebook
+    file.write_text("<title>notebook</title>" + report_of(texts[:4])._repr_html_(), encoding="utf-8")
+    assert "<title>notebook</title>" in opened(file)
     assert not asked
