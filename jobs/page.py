@@ -42,6 +42,8 @@ class ColumnReport:
         risk: pairs of the share of judged rows kept, the surest first, and the share of them that is wrong.
         kinds: of mistakes: answer, what was right, how often.
         mistakes: the surest of them. `to_review`: the least sure that wait.
+        accept: what an answer needs in order to be written.
+        held_out: what was measured of the calibration in use when it was made, on rows that it was not fitted on.
         promises: how many written cells a promise is about (`promised`), and how many go by its threshold (`carried`).
     """
 
@@ -58,6 +60,13 @@ class ColumnReport:
     mistakes: Sequence[Judged] = ()
     to_review: Sequence[Judged] = ()
     promises: Mapping[str, int] = field(default_factory=dict)
+    accept: str = ""
+    held_out: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def curve(self) -> Sequence[Mapping[str, Any]]:
+        """How often answers of each confidence are right; of a calibration in use, on rows that it was not fitted on."""
+        return self.held_out.get("reliability") or self.reliability
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class Report:
     """
 
     target: str
+    source: str
     model: str
     remarks: tuple[str, ...]
     runs: tuple[dict[str, Any], ...]
@@ -128,7 +138,7 @@ def page(report: Report) -> str:
 
 def _pictures(one: ColumnReport) -> list[Markup]:
     found = [_drawn("Confidence of the answers", "confidence", "cells", lambda axes: _histogram(axes, one))]
-    if one.reliability:
+    if one.curve:
         found.append(
             _drawn("Are they right as often as they say?", "confidence", "share right", lambda axes: _curve(axes, one))
         )
@@ -149,10 +159,10 @@ def _histogram(axes: Any, one: ColumnReport) -> None:
 
 
 def _curve(axes: Any, one: ColumnReport) -> None:
-    places = [part["confidence"] for part in one.reliability]
-    shares = [part["right"] for part in one.reliability]
-    below = [max(0.0, part["right"] - part["low"]) for part in one.reliability]
-    above = [max(0.0, part["high"] - part["right"]) for part in one.reliability]
+    places = [part["confidence"] for part in one.curve]
+    shares = [part["right"] for part in one.curve]
+    below = [max(0.0, part["right"] - part["low"]) for part in one.curve]
+    above = [max(0.0, part["high"] - part["right"]) for part in one.curve]
     axes.plot([0, 1], [0, 1], linestyle="--", color=INK, linewidth=0.8)
     axes.errorbar(places, shares, yerr=[below, above], fmt="o-", color=LINE, ecolor=INK, capsize=2)
     axes.set_xlim(0, 1)

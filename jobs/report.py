@@ -3,10 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import lake
@@ -15,6 +16,7 @@ from jobs.cells import CellFrame, asked_question, input_texts, proposed_text
 from jobs.chosen import with_score
 from jobs.frames import SCORED_STATES, Frame
 from jobs.page import ColumnReport, Judged, Report
+from jobs.people import as_text, found_right
 from jobs.prepare import Opened, open_job, remarks_on_job
 from jobs.review import newest_frames, shown
 from jobs.scores import Cell, is_right, read_value, truth_of
@@ -55,6 +57,7 @@ def report(
     texts = None if truth_table is None else truth_texts(spark, opened, truth_table, truth or {})
     known = status(spark, job).columns
     frames = newest_frames(spark, opened) if texts is None else {}
+    told = _told_of_calibrations(spark, opened)
     columns = []
     for at, task in enumerate(opened.tasks):
         cells = opened.cells.alone(at)
@@ -62,11 +65,13 @@ def report(
             judged = _by_verdict(spark, opened, task, frames.get(task.name))
         else:
             judged = _by_truth(opened, cells, texts) if task.name in (truth or {}) else []
-        columns.append(_column(cells, known.get(task.name, {}), judged, values=values))
+        found = _column(cells, known.get(task.name, {}), judged, values=values)
+        columns.append(replace(found, promised=_promised(opened, cells), held_out=told.get(task.name, {})))
     last = last_runs(spark, job, most=2)
-    runs = [_run(row["run_id"], row["last"]["state"], found) for row, found in last]
+    runs = [_run(row, found) for row, found in last]
     return Report(
         job.target_place.text,
+        job.source.text,
         last[0][1].get("model", job.model.text) if last else job.model.text,
         tuple(remarks_on_job(opened)),
         tuple(runs),
@@ -97,10 +102,12 @@ def _figures(found: Mapping[str, Any], name: str) -> dict[str, float]:
     return figures
 
 
-def _run(run_id: str, state: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def _run(row: Row, found: Mapping[str, Any]) -> dict[str, Any]:
     names = ("rows", "questions", "failed", "prompt_tokens", "completion_tokens", "seconds", "cached_share", "cost")
     changed = {name: one.get("changed") for name, one in found.get("columns", {}).items()}
-    return {"run": run_id, "state": state, "changed": changed} | {name: found.get(name) for name in names}
+    known = {"run": row["run_id"], "state": row["last"]["state"], "started": f"{row['started_at']:%Y-%m-%d %H:%M} UTC"}
+    known |= {"source_version": row["last"]["source_version"], "versions": found.get("versions", {})}
+    return {**known, "changed": changed} | {name: found.get(name) for name in names}
 
 
 def _column(cells: CellFrame, statuses: Mapping[str, int], judged: Sequence[Judged], *, values: bool) -> ColumnReport:
@@ -123,7 +130,7 @@ def _column(cells: CellFrame, statuses: Mapping[str, int], judged: Sequence[Judg
         figures={name: value for name, value in figures.items() if name != "reliability"},
         reliability=figures.get("reliability", ()),
         risk=_risk(scored),
-        promised=_promised(cells),
+        accept=_acceptance(cells.scope.job.accept_of(task)),
         kinds=[(*pair, count) for pair, count in kinds.most_common(MOST_KINDS)] if values else (),
         mistakes=wrong[:MOST_SHOWN] if values else (),
         to_review=_to_review(cells) if values else (),
@@ -140,15 +147,31 @@ def _risk(scored: Sequence[Judged]) -> list[tuple[float, float]]:
     return found
 
 
-def _promised(cells: CellFrame) -> tuple[float, float] | None:
-    """The share of scored rows that a promise covers, and the share of wrong ones that it allows."""
+def _promised(opened: Opened, cells: CellFrame) -> tuple[float, float] | None:
+    """The share of scored rows that are written by a promise or like those that are, and of wrong ones it allows."""
     (task,) = cells.scope.tasks
     accept, rule = cells.scope.job.accept_of(task), cells.rules[task.name]
-    if not isinstance(accept, Promise) or not rule.thresholds or None not in rule.thresholds:
+    if not isinstance(accept, Promise) or not any((rule.thresholds, *rule.earlier)):
         return None
-    scored = cells.rows.where(F.col("_raw_score0").isNotNull())
-    row = scored.agg(F.avg((F.col("_raw_score0") >= rule.thresholds[None]).cast("double"))).first()
+    framed, raw = F.col("_framed0"), F.col("_raw_score0")
+    rows = cells.rows.where(F.col("_state0").isin(*SCORED_STATES, "person"))
+    passes = rule.passes(raw, F.col("_label_mass0"), proposed_text(cells), framed)
+    stands = F.col("_status0").isin("accepted", "unchanged") & passes
+    own = rows.where(raw.isNotNull()).select(stands.alias("written"))
+    # where a person's value stands, what the model said counts all the same: the promise is about that
+    given = rows.where(raw.isNull() & F.array_contains("_notes0", "person"))
+    given = given.select(asked_question(cells).alias("question_id"), framed)
+    answers = _answers(opened, task, wanted=given).where("confidence IS NOT NULL")
+    passes = rule.passes(F.col("confidence"), F.col("label_mass"), as_text(F.col("value")), framed)
+    both = own.unionAll(given.join(answers, "question_id").select(passes.alias("written")))
+    row = both.agg(F.avg(F.col("written").cast("double"))).first()
     return None if row is None or row[0] is None else (float(row[0]), 1 - accept.precision)
+
+
+def _acceptance(accept: float | Promise | None) -> str:
+    if isinstance(accept, Promise):
+        return accept.text
+    return "every answer" if accept is None else f"confidence {accept:g} or more"
 
 
 def _bins(cells: CellFrame) -> tuple[list[tuple[int, int]], dict[str, int]]:
@@ -193,25 +216,41 @@ def _by_verdict(spark: SparkSession, opened: Opened, task: AnyTask, frame: Frame
         return []
     # a skipped row counts against a promise, and is no known mistake
     mine = (F.col("frame") == frame.name) & (F.col("column") == task.name) & F.col("verdict").isin("yes", "no")
+    rows = opened.store.read(spark, "review").where(mine).orderBy("place").limit(MOST_JUDGED)
     found = []
-    for row in opened.store.read(spark, "review").where(mine).orderBy("place").limit(MOST_JUDGED).collect():
+    for row in _with_mass(opened, task, rows).orderBy("place").collect():
         inputs, answer = shown(task, row.asDict())
-        correction = None if row["correction"] is None else _text(json.loads(row["correction"]))
-        confidence = _calibrated(opened, task, row["score"], None, row["value"])
-        found.append(Judged(row["key"], inputs, answer, row["verdict"] == "yes", confidence, correction))
+        right = found_right(row["verdict"], row["value"], row["correction"])
+        correction = None if right or row["correction"] is None else _text(json.loads(row["correction"]))
+        confidence = _calibrated(opened, task, row["score"], row["label_mass"], row["value"])
+        found.append(Judged(row["key"], inputs, answer, right, confidence, correction))
     return found
+
+
+def _with_mass(opened: Opened, task: AnyTask, rows: DataFrame) -> DataFrame:
+    """Add the label mass of the answers that were judged; null where one is gone, or no calibration asks for it."""
+    if opened.cells.rules[task.name].calibration is None:
+        return rows.withColumn("label_mass", F.lit(None).cast("double"))
+    answers = _answers(opened, task, wanted=rows)
+    return rows.join(answers.select("question_id", "label_mass"), "question_id", "left")
+
+
+def _answers(opened: Opened, task: AnyTask, *, wanted: DataFrame) -> DataFrame:
+    """The answers to some questions as the column asks now, each with the score that it chose as its confidence."""
+    fingerprints = [opened.cells.fingerprints[task.name]]
+    answers = answers_by_question(wanted.sparkSession, opened.store, fingerprints, wanted=wanted)
+    return with_score(answers.where("status = 'ok'"), task)
 
 
 def _by_truth(opened: Opened, cells: CellFrame, texts: DataFrame) -> list[Judged]:
     (task,) = cells.scope.tasks
-    answers = answers_by_question(texts.sparkSession, opened.store, [cells.fingerprints[task.name]])
-    answers = with_score(answers.where("status = 'ok'"), task)
     rows = cells.rows.where(F.col("_state0").isin(*SCORED_STATES)).select(
         lake.key_json(opened.job.key).alias("key"),
         asked_question(cells).alias("question_id"),
         input_texts(cells).alias("inputs"),
     )
     known = rows.join(texts.select("key", F.col(lake.quoted(task.name)).alias("truth")), "key")
+    answers = _answers(opened, task, wanted=known)
     known = known.join(answers.select("question_id", "value", "confidence", "label_mass"), "question_id")
     found = []
     for row in known.limit(MOST_JUDGED).collect():
@@ -223,6 +262,17 @@ def _by_truth(opened: Opened, cells: CellFrame, texts: DataFrame) -> list[Judged
         confidence = _calibrated(opened, task, row["confidence"], row["label_mass"], row["value"])
         found.append(Judged(row["key"], inputs, answer, right, confidence, None if right else _text(truth[0])))
     return found
+
+
+def _told_of_calibrations(spark: SparkSession, opened: Opened) -> dict[str, dict[str, Any]]:
+    """What was measured of each calibration in use when it was made, on rows that it was not fitted on."""
+    used = [name for name, rule in opened.cells.rules.items() if rule.calibration is not None]
+    if not used:
+        return {}
+    mine = (F.col("target") == opened.job.target_place.text) & F.col("column").isin(used)
+    rows = opened.store.read(spark, "calibrations").where(mine).orderBy("fitted_at").collect()
+    fitting = [row for row in rows if row["fingerprint"] == opened.cells.scored_as(row["column"])]
+    return {row["column"]: json.loads(row["told"]) for row in fitting}
 
 
 def _calibrated(

@@ -25,6 +25,7 @@ from jobs.asking import Cluster, spec_of
 from jobs.estimate import estimates, totals
 from jobs.gate import GateKeeper, GateShut
 from jobs.leavers import count_leavers, delete_leavers
+from jobs.machine import versions
 from jobs.outcome import ColumnOutcome, Published, confirm
 from jobs.plan import cached_share
 from jobs.prepare import Prepared, first_guess, prepare, rate_of, refuse_reasking, to_ask
@@ -279,9 +280,10 @@ class Night:
         self.prepared.store.append(lake.rows_of(self.spark, [row], RUNS), "runs")
 
     def _driver(self) -> dict[str, Any]:
-        """What tells `burnish status` whether the run still lives, and which replicas are its own."""
+        """What tells `burnish status` whether the run still lives and which replicas are its own, and what ran."""
         host, process = socket.gethostname(), identity(os.getpid())
-        return {"driver": {"host": host, "process": process}, "app": app_name(self.spark.sparkContext.applicationId)}
+        app = app_name(self.spark.sparkContext.applicationId)
+        return {"driver": {"host": host, "process": process}, "app": app, "versions": versions()}
 
     def note_quiet(self, result: RunResult) -> None:
         """Spare the next night the look at every row, where this one left nothing to do."""

@@ -18,6 +18,7 @@ from schemas.job import EnrichJob
 from schemas.tables import STATUSES
 from udfs.processes import Identity
 
+LAST = ("state", "complete", "source_version", "report")
 LAST_RUNS = 10
 UNDONE = ("running", "interrupted", "failed")  # of a run's states
 
@@ -112,7 +113,9 @@ def last_runs(spark: SparkSession, job: EnrichJob, *, most: int) -> list[tuple[R
     runs = store_of(job).read(spark, "runs").where(F.col("target") == job.target_place.text)
     # a run leaves a row when it starts and one when it ends; the later one counts
     latest = runs.groupBy("run_id").agg(
-        F.max_by(F.struct("state", "complete", "report"), F.coalesce("ended_at", "started_at")).alias("last"),
+        F.max_by(F.struct("state", "complete", "source_version", "report"), F.coalesce("ended_at", "started_at")).alias(
+            "last"
+        ),
         F.min("started_at").alias("started_at"),
         F.max("ended_at").alias("ended_at"),
     )

@@ -40,8 +40,9 @@ def report_of(texts: list[str]) -> Report:
         for text in texts
     ]  # fmt: skip
     names = ("rows", "questions", "failed", "prompt_tokens", "completion_tokens", "seconds", "cached_share")
-    runs = [dict.fromkeys(names) | {"run": text, "state": text, "changed": {text: 1}} for text in texts]
-    return Report("t", "m", tuple(texts), tuple(runs), tuple(columns))
+    known = {"started": "now", "source_version": 1, "versions": {"burnish": "1"}}
+    runs = [dict.fromkeys(names) | known | {"run": text, "state": text, "changed": {text: 1}} for text in texts]
+    return Report("t", texts[0], "m", tuple(texts), tuple(runs), tuple(columns))
 
 
 @pytest.fixture

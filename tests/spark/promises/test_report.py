@@ -34,7 +34,11 @@ def test_a_page_and_its_facts(promised: Shop, tmp_path: Path) -> None:
     assert len({one["key"] for one in mistakes}) == len(mistakes) == wrong
     assert {(one["answer"], one["right"], one["correction"]) for one in mistakes} == {("other", False, "refund")}
     assert [one["confidence"] for one in mistakes] == sorted((one["confidence"] for one in mistakes), reverse=True)
-    assert column["promised"] is not None
+    # the model's right answers that the promise lets through, those of which a person gave the same among them
+    share, wrong_allowed = column["promised"]
+    assert 0.5 < share <= 1 - WRONG / ROWS
+    assert wrong_allowed == pytest.approx(0.2)
+    assert column["accept"] == "precision 0.8 at assurance 0.9"
     shown = json.loads(mistakes[0]["key"])["id"]
     assert f"ticket no {shown} ." in file.read_text(encoding="utf-8")
     assert column["risk"][-1] == [1.0, pytest.approx(2 * wrong / ROWS)]
@@ -42,7 +46,11 @@ def test_a_page_and_its_facts(promised: Shop, tmp_path: Path) -> None:
     moved = {(one["figure"], one["before"], one["now"]) for one in facts["compared"]}
     assert moved == {("accepted", 0, accepted), ("review", ROWS, ROWS - accepted)}
     assert "What differs from the run before" in file.read_text(encoding="utf-8")
-    assert facts["runs"][0]["cost"] > 0
+    last = facts["runs"][0]
+    assert last["cost"] > 0
+    assert (facts["source"], last["source_version"]) == (declared.source.text, 1)
+    assert last["started"].endswith(" UTC")
+    assert set(last["versions"]) >= {"burnish", "pyspark", "delta-spark"}
     without = report(promised.spark, declared, values=False)
     assert "ticket no" not in without.html()
     assert without.columns[0].judged == ROWS // 2
