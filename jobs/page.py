@@ -65,7 +65,7 @@ class ColumnReport:
 
     @property
     def curve(self) -> Sequence[Mapping[str, Any]]:
-        """How often answers of each confidence are right; of a calibration in use, on rows that it was not fitted on."""
+        """How often answers of each confidence are right; under a calibration, on rows it was not fitted on."""
         return self.held_out.get("reliability") or self.reliability
 
 
