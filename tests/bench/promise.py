@@ -27,6 +27,11 @@ LEAST_ROWS = 100  # of a set, to be a frame
 DRAWN_OF_REAL = (50, 100, 200)
 LEAST_KEPT = 0.924  # of 1,000 trials at 0.95, corrected for the number of settings (binomial)
 
+NO_ANSWERS = """promise_real: no answers to public sets are there. First write the sets, and have them answered:
+export BURNISH_SUITE=FOLDER
+python tests/suite/build.py $BURNISH_SUITE
+burnish evaluate tests/suite/suite.yaml"""
+
 Choice = Callable[[list[Candidate], float], Candidate | None]
 
 
@@ -184,6 +189,9 @@ def promise_real(bench: Any) -> list[Any]:
 
     number, rows, broken, better = bench.size(1000, quick=20), [], 0, 0
     worlds = list(real_worlds(bench.spark, Path(os.environ.get("BURNISH_SUITE", ""))))
+    if not worlds:
+        # a table of nothing must not take the place of what was measured
+        raise SystemExit(NO_ANSWERS)
     for frame, drawn, precision in itertools.product(worlds, DRAWN_OF_REAL, PRECISIONS):
         if drawn >= len(frame.scores):
             continue  # all judged: nothing is left to promise

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -35,6 +36,9 @@ def main() -> int:
     report, rig = importlib.import_module("report"), importlib.import_module("rig")
     rounds = given.rounds or (2 if given.quick else 5)
     for part in given.parts or PARTS:
+        if part == "promise_real" and not given.parts and "BURNISH_SUITE" not in os.environ:
+            print("promise_real is left out: it needs evaluated sets where BURNISH_SUITE says", flush=True)
+            continue
         began = time.monotonic()
         with rig.opened(quick=given.quick, rounds=rounds) as bench:
             tables = getattr(importlib.import_module(PARTS[part]), part)(bench)
