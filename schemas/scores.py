@@ -1,4 +1,9 @@
-"""Names of the scores that answers are stored with: a column's confidence is one of them."""
+"""Names of the scores that answers are stored with: a column's confidence is one of them.
+
+Of an extract's field they count the tokens from the colon to what ends the value, never a key. Tokens that the grammar
+forces there have probability 1 and are among them: `probability` and `minimum` are the same without, and the two means
+are a little higher than those of the model's own choices alone. At least one token is a choice, that of null or value.
+"""
 
 from typing import Final, Literal
 

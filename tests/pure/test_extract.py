@@ -6,6 +6,7 @@ from pydantic import TypeAdapter
 from tiny_model import write_model
 
 from schemas.card import ModelCard
+from schemas.scores import OF_TEXT, of_field
 from schemas.tables import HOLDING_NOTES
 from schemas.tasks import AnyTask, Extract
 from udfs.free import Struct
@@ -100,3 +101,21 @@ def test_a_value_that_is_none_of_its_type_has_the_lowest_score_of_every_kind(inq
     kinds = ("day", "day:mean_probability", "day:geometric_mean", "day:minimum")
     assert [found.scores[name] for name in kinds] == [0.0, 0.0, 0.0, 0.0]
     assert found.confidence == 0.0
+
+
+@pytest.mark.parametrize("name", ORDER.attributes)
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_no_score_is_that_of_forced_syntax_alone(inquiry, name, is_stated):
+    nothing = dict.fromkeys(ORDER.attributes)
+    stated = nothing | {name: PLAIN[name]}
+    said, rival = (stated, nothing) if is_stated else (nothing, stated)
+    (ids,), (others,) = inquiry.taught([], said), inquiry.taught([], rival)
+    # the grammar lets either follow: where they part is a choice, and all else as if it had been forced
+    parting = next(at for at, (one, other) in enumerate(zip(ids, others, strict=False)) if one != other)
+    logprobs = [math.log(0.6) if at == parting else 0.0 for at in range(len(ids))]
+    found = inquiry.meant(["text"], [Reply(tuple(ids), tuple(logprobs), finish="stop")])
+    own = {kind: found.scores[of_field(name, kind)] for kind in OF_TEXT}
+    assert (own["probability"], own["minimum"]) == (pytest.approx(0.6), pytest.approx(0.6))
+    # forced tokens are among those that a mean is of
+    assert 0.6 < own["geometric_mean"] < own["mean_probability"] < 1
+    assert found.confidence == pytest.approx(0.6)
