@@ -30,7 +30,8 @@ LEAST_KEPT = 0.924  # of 1,000 trials at 0.95, corrected for the number of setti
 NO_ANSWERS = """promise_real: no answers to public sets are there. First write the sets, and have them answered:
 export BURNISH_SUITE=FOLDER
 python tests/suite/build.py $BURNISH_SUITE
-burnish evaluate tests/suite/suite.yaml"""
+burnish evaluate tests/suite/suite.yaml
+burnish evaluate tests/suite/suite_full.yaml"""
 
 Choice = Callable[[list[Candidate], float], Candidate | None]
 
