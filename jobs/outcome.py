@@ -105,6 +105,11 @@ def changes(cell: Column) -> Column:
     return F.coalesce(cell["write"] & ~cell["new"].eqNullSafe(cell["old"]), F.lit(False))
 
 
+def _bin(confidence: Column) -> Column:
+    """Which tenth a confidence is in; null where there is none, which `least` would pass over."""
+    return F.when(confidence.isNotNull(), F.least(F.floor(confidence * 10), F.lit(9)))
+
+
 def outcome(staged: DataFrame, cells: CellFrame) -> Published:
     """Count what was staged: per column the statuses, the reference hits, the confidences in ten bins."""
     tasks, not_asked = cells.scope.tasks, F.array(*map(F.lit, NOT_ASKED))
@@ -117,7 +122,7 @@ def outcome(staged: DataFrame, cells: CellFrame) -> Published:
                 changes(F.col(f"c{at}")).alias("changed"),
                 F.col(f"c{at}.promise").alias("promise"),
                 F.col(f"c{at}.noop").alias("noop"),
-                F.least(F.floor(F.col(f"c{at}.confidence") * 10), F.lit(9)).alias("bin"),
+                _bin(F.col(f"c{at}.confidence")).alias("bin"),
             )
             for at in range(len(tasks))
         ]
