@@ -47,7 +47,8 @@ def rules_of(
         people = people_said(spark, store, job, task).where(is_allowed(task))
         found[name] = replace(found[name], people=people, spreads=job.review.spread)
         if refused:
-            told = f"{name}: {refused} answers that people gave are none of the labels now, and are not written"
+            told = f"{name}: {refused} answers that people gave are none of the labels now, or lack a field"
+            told += ", and are not written"
             found[name] = replace(found[name], remarks=(*found[name].remarks, told))
     for name, row in _calibrations(spark, store, job, scored_as).items():
         rule, rows, calibration = found[name], row["rows"], None
