@@ -16,7 +16,7 @@ from jobs.cells import CellFrame, asked_question, input_texts, proposed_text
 from jobs.chosen import with_score
 from jobs.frames import SCORED_STATES, Frame
 from jobs.page import ColumnReport, Judged, Report
-from jobs.people import as_text, found_right
+from jobs.people import found_right
 from jobs.prepare import Opened, open_job, remarks_on_job
 from jobs.review import newest_frames, shown
 from jobs.scores import Cell, is_right, read_value, truth_of
@@ -66,7 +66,7 @@ def report(
         else:
             judged = _by_truth(opened, cells, texts) if task.name in (truth or {}) else []
         found = _column(cells, known.get(task.name, {}), judged, values=values)
-        columns.append(replace(found, promised=_promised(opened, cells), held_out=told.get(task.name, {})))
+        columns.append(replace(found, held_out=told.get(task.name, {})))
     last = last_runs(spark, job, most=2)
     runs = [_run(row, found) for row, found in last]
     return Report(
@@ -130,6 +130,7 @@ def _column(cells: CellFrame, statuses: Mapping[str, int], judged: Sequence[Judg
         figures={name: value for name, value in figures.items() if name != "reliability"},
         reliability=figures.get("reliability", ()),
         risk=_risk(scored),
+        promised=_promised(cells),
         accept=_acceptance(cells.scope.job.accept_of(task)),
         kinds=[(*pair, count) for pair, count in kinds.most_common(MOST_KINDS)] if values else (),
         mistakes=wrong[:MOST_SHOWN] if values else (),
@@ -147,25 +148,11 @@ def _risk(scored: Sequence[Judged]) -> list[tuple[float, float]]:
     return found
 
 
-def _promised(opened: Opened, cells: CellFrame) -> tuple[float, float] | None:
-    """The share of scored rows that are written by a promise or like those that are, and of wrong ones it allows."""
+def _promised(cells: CellFrame) -> tuple[float, float] | None:
+    """The share of the newest frame's rows that its thresholds let through, and the share of wrong ones among them."""
     (task,) = cells.scope.tasks
     accept, rule = cells.scope.job.accept_of(task), cells.rules[task.name]
-    if not isinstance(accept, Promise) or not any((rule.thresholds, *rule.earlier)):
-        return None
-    framed, raw = F.col("_framed0"), F.col("_raw_score0")
-    rows = cells.rows.where(F.col("_state0").isin(*SCORED_STATES, "person"))
-    passes = rule.passes(raw, F.col("_label_mass0"), proposed_text(cells), framed)
-    stands = F.col("_status0").isin("accepted", "unchanged") & passes
-    own = rows.where(raw.isNotNull()).select(stands.alias("written"))
-    # where a person's value stands, what the model said counts all the same: the promise is about that
-    given = rows.where(raw.isNull() & F.array_contains("_notes0", "person"))
-    given = given.select(asked_question(cells).alias("question_id"), framed)
-    answers = _answers(opened, task, wanted=given).where("confidence IS NOT NULL")
-    passes = rule.passes(F.col("confidence"), F.col("label_mass"), as_text(F.col("value")), framed)
-    both = own.unionAll(given.join(answers, "question_id").select(passes.alias("written")))
-    row = both.agg(F.avg(F.col("written").cast("double"))).first()
-    return None if row is None or row[0] is None else (float(row[0]), 1 - accept.precision)
+    return (rule.share, 1 - accept.precision) if isinstance(accept, Promise) and rule.thresholds else None
 
 
 def _acceptance(accept: float | Promise | None) -> str:
@@ -228,8 +215,9 @@ def _by_verdict(spark: SparkSession, opened: Opened, task: AnyTask, frame: Frame
 
 
 def _with_mass(opened: Opened, task: AnyTask, rows: DataFrame) -> DataFrame:
-    """Add the label mass of the answers that were judged; null where one is gone, or no calibration asks for it."""
-    if opened.cells.rules[task.name].calibration is None:
+    """Add the label mass of the answers that were judged; null where one is gone, or no curve asks for it."""
+    calibration = opened.cells.rules[task.name].calibration
+    if calibration is None or all(one.kind != "both" for one in calibration.curves.values()):
         return rows.withColumn("label_mass", F.lit(None).cast("double"))
     answers = _answers(opened, task, wanted=rows)
     return rows.join(answers.select("question_id", "label_mass"), "question_id", "left")

@@ -37,8 +37,10 @@ def test_a_page_and_its_facts(promised: Shop, tmp_path: Path) -> None:
     assert {(one["answer"], one["right"], one["correction"]) for one in mistakes} == {("other", False, "refund")}
     assert [one["confidence"] for one in mistakes] == sorted((one["confidence"] for one in mistakes), reverse=True)
     # of the frame's rows, what the proved threshold lets through, whatever people said instead
-    rules = open_job(promised.spark, declared, options=RunOptions()).cells.rules
-    assert column["promised"] == [pytest.approx(rules["topic"].share), pytest.approx(0.2)]
+    opened = open_job(promised.spark, declared, options=RunOptions())
+    threshold = (opened.cells.rules["topic"].thresholds or {})[None]
+    through = opened.store.read(promised.spark, "framed").where(f"score >= {threshold!r}").count()
+    assert column["promised"] == [pytest.approx(through / ROWS), pytest.approx(0.2)]
     assert column["accept"] == "precision 0.8 at assurance 0.9"
     shown = json.loads(mistakes[0]["key"])["id"]
     assert f"ticket no {shown} ." in file.read_text(encoding="utf-8")
